@@ -1,0 +1,72 @@
+"""Self-consistency that stops when the vote is settled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cot.self_consistency import Weighing, refuse_greedy, voted
+from cot.votes import settled
+from icl.lm import LM, Completion, Request
+from icl.trace import Problem, Thought, Trace, sampled
+from templates.answers import spelt_alike
+from templates.errors import UserError
+
+
+@dataclass(frozen=True)
+class AdaptiveSelfConsistency:
+    """Sample until the leading answer's majority is likely enough (Aggarwal et al. 2023, arXiv:2305.11860).
+
+    Unlike `SelfConsistency`: asks in windows, and stops when P(p_top > ½) ≥ 0.95 under Beta(a + 1, b + 1), where a and
+    b are the two largest counts. Sample i is the same as there, so a cache serves both. When `most` is reached the
+    leading answer wins as it stands.
+
+    Args:
+        most: paths, at the most.
+        window: paths in one request: the paper asks one by one, which leaves an engine idle.
+        stop: whether the answers so far settle the vote; `unanimous(window)` is the rule of Li et al. 2024.
+        temperature: as in `SelfConsistency`, and so are the others.
+    """
+
+    most: int = 40
+    window: int = 5
+    stop: Callable[[Sequence[str | None]], bool] = settled
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 1.0
+    max_tokens: int = 512
+    weigh: Weighing = "majority"
+
+    def __post_init__(self) -> None:
+        """Refuse windows that get nowhere."""
+        refuse_greedy(self.temperature, self.most)
+        if not 1 <= self.window <= self.most:
+            raise UserError(f"a window has 1 to most={self.most} paths, got window={self.window}")
+
+    async def __call__(self, problem: Problem, lm: LM) -> Trace:
+        """A window at a time; the next one depends on what this one said."""
+        paths: list[Completion] = []
+        thoughts: tuple[Thought, ...] = ()
+        prompt = problem.prompt
+        while len(paths) < self.most and not (
+            paths and self.stop(spelt_alike([thought.answer for thought in thoughts]))
+        ):
+            window = await lm.generate(
+                Request(
+                    prompt,
+                    n=min(self.window, self.most - len(paths)),
+                    temperature=self.temperature,
+                    top_p=self.top_p,
+                    top_k=self.top_k,
+                    max_tokens=self.max_tokens,
+                    stop=problem.template.stop,
+                    seed=problem.seed + len(paths),  # of the window's first sample
+                    logprobs=self.weigh != "majority",
+                )
+            )
+            thoughts += sampled(window, problem.reader, start=len(paths))
+            paths += window
+        return voted(thoughts, paths, self.weigh)
+
+
+def unanimous(window: int) -> Callable[[Sequence[str | None]], bool]:
+    """Stop when the last `window` paths all say the same (Li et al. 2024, arXiv:2401.10480)."""
+    return lambda answers: len(answers) >= window and answers[-1] is not None and len(set(answers[-window:])) == 1

@@ -1,0 +1,1 @@
+"""Is it any good, and what did it cost."""

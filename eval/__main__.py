@@ -1,0 +1,5 @@
+"""`python -m eval` is `icl`."""
+
+from eval.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""The command line. Everything heavy is imported inside the commands: `icl --help` answers at once."""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from templates.errors import ICLError, UserError
+
+app = typer.Typer(
+    help="Prompting and in-context learning for frozen language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option(help="Run folder; the same command continues what is there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+
+
+@app.command("eval")
+def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    task: Annotated[str, typer.Argument(help="What to evaluate on; see `icl list tasks`.")],
+    out: Out,
+    model: Annotated[str, typer.Option(help="Hub name, folder, the server's model name, or the file to replay.")],
+    backend: Annotated[str, typer.Option(help="vllm, transformers, openai or replay.")] = "vllm",
+    strategy: Annotated[str, typer.Option(help="See `icl list strategies`.")] = "self-consistency",
+    samples: Annotated[int | None, typer.Option(min=1, help="Reasoning paths per question.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the samples.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Of the samples; 0 is off.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of the samples; 1 is off.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Per completion.")] = None,
+    template: Annotated[str | None, typer.Option(help="Library name or YAML file; by default the task's own.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The task's chat template, for chat models.")] = False,
+    selector: Annotated[
+        str | None, typer.Option(help="How demonstrations are chosen; see `icl list selectors`.")
+    ] = None,
+    orderer: Annotated[str, typer.Option(help="How demonstrations are ordered.")] = "similarity",
+    k: Annotated[int, typer.Option("-k", "--shots", min=0, help="Demonstrations per question.")] = 8,
+    pool: Annotated[str | None, typer.Option(help="File to choose demonstrations from.")] = None,
+    demos: Annotated[str | None, typer.Option(help="File or library name of fixed demonstrations.")] = None,
+    data: Annotated[str | None, typer.Option(help="Local file of questions; by default the hub's test split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
+    backend_arg: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the backend, such as tensor_parallel_size=2; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
+    price_prompt: Annotated[float, typer.Option(help="Per million prompt tokens.")] = 0.0,
+    price_completion: Annotated[float, typer.Option(help="Per million completion tokens.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a pipeline on a task, or continue where a run was stopped."""
+    from eval.config import Part, RunConfig
+    from eval.folder import RunFolder
+    from eval.progress import progress
+    from eval.registry import find
+    from eval.runner import evaluate
+    from icl.backends.metered import Price
+
+    known = find("tasks", task)
+    find("strategies", strategy)
+    params = {
+        {"self-consistency": "n"}.get(strategy, "most"): samples,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+    }
+    extra = {"base_url": base_url} if base_url else {}
+    zero_shot = strategy == "zero-shot-cot"
+    config = RunConfig(
+        task=task,
+        model=model,
+        backend=Part(name=backend, **extra, **_pairs(backend_arg or [])),
+        template=template or known.templates[strategy].replace(".v", "-chat.v" if chat else ".v"),
+        strategy=Part(name=strategy, **{name: value for name, value in params.items() if value is not None}),
+        selector=Part(name=selector) if selector else Part(name="random") if pool else None,
+        orderer=Part(name=orderer),
+        k=0 if zero_shot else k,
+        pool=pool,
+        demos=demos or (None if zero_shot or pool or selector else known.demos),
+        data=data,
+        limit=limit,
+        seed=seed,
+    )
+    with _interruptible(out), progress() as on_start:
+        report = evaluate(config, RunFolder(out), price=Price(price_prompt, price_completion), on_start=on_start)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        _print(report.table())
+        typer.echo(f"\n{out}/report.json has it all; made by: {_command()}")
+    if report.failed:
+        _fail(f"{report.failed} of {report.questions} questions failed, first: {_first_error(out)}; run the same again")
+
+
+@app.command("run")
+def run_command(
+    pipeline: Annotated[Path, typer.Argument(help="YAML file of a pipeline.")],
+    input_: Annotated[Path, typer.Option("--input", help="JSONL or CSV file of questions.")],
+    out: Annotated[Path, typer.Option(help="JSONL file for the answers; completions are kept beside it.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
+) -> None:
+    """Answer questions with a pipeline from a YAML file; the same command continues what was stopped."""
+    from eval.config import load_pipeline
+    from eval.files import write_whole
+    from eval.progress import progress
+    from eval.rows import Outcome
+    from eval.runner import answer
+    from icl.loading import load_examples
+
+    config = load_pipeline(pipeline)
+    queries = load_examples(input_, limit=limit)
+    store = out.with_name(out.name + ".samples.sqlite")
+    with _interruptible(out), progress() as on_start:
+        rows = answer(config, queries, store, on_start)
+    write_whole(out, "".join(row.model_dump_json() + "\n" for row in rows))
+    typer.echo(f"{len(rows)} answers in {out}")
+    if failed := [row for row in rows if row.outcome is Outcome.FAILED]:
+        _fail(f"{len(failed)} of {len(rows)} questions failed, first: {failed[0].error}; run the same again")
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str | None, typer.Argument(help="selectors, orderers, strategies, tasks, templates, backends")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what can be named."""
+    from eval.catalogue import catalogue
+
+    found = catalogue(kind)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for heading, entries in found.items():
+        width = max(map(len, entries))
+        typer.echo(heading)
+        for name, about in entries.items():
+            typer.echo(f"  {name:{width}}  {about}")
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one sentence and exit code 2, a failure of the model's side exit code 1."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except ICLError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def _pairs(words: list[str]) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--backend-arg takes KEY=VALUE, got {word!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except json.JSONDecodeError:
+            pairs[key] = value
+    return pairs
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(f"interrupted; what is done is kept, and the same command continues it ({out})")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"error: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+def _first_error(folder: Path) -> str:
+    rows = map(json.loads, (folder / "rows.jsonl").read_text().splitlines())
+    return str(next(row["error"] for row in rows if row["error"]))
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _command() -> str:
+    import shlex
+
+    words: list[str] = ["icl", *sys.argv[1:]]
+    return shlex.join(words)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {message}", err=True)

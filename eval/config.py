@@ -1,0 +1,146 @@
+"""What a run is made of, as it stands in a YAML file or in a run folder. Data enters here: pydantic models."""
+
+import json
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from eval.registry import build, find
+from icl.backends.cached import Cached
+from icl.backends.metered import Metered
+from icl.backends.retrying import Retrying
+from icl.concurrency import LIMIT
+from icl.example import Example
+from icl.loading import load_examples
+from icl.pipeline import Pipeline
+from templates import load_demonstrations, load_template
+from templates.errors import DataError, UserError
+from templates.library import library_names
+
+
+class Part(BaseModel):
+    """A registered thing and its parameters; in YAML `knn`, or `{name: knn, index: hnsw}`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All but the name."""
+        return dict(self.model_extra or {})
+
+
+class PipelineConfig(BaseModel):
+    """A pipeline in words; `icl run` reads one from YAML.
+
+    `backend`'s parameters are the backend's own (for vLLM its engine arguments). `pool` is a file of examples to select
+    from; `demos` a file, or a name in the library, of demonstrations used as they are.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    backend: Part = Part(name="vllm")
+    template: str
+    strategy: Part = Part(name="self-consistency")
+    selector: Part | None = None
+    orderer: Part = Part(name="similarity")
+    k: NonNegativeInt = 8
+    pool: str | None = None
+    demos: str | None = None
+    seed: int = 0
+    concurrency: PositiveInt = LIMIT
+
+    @model_validator(mode="after")
+    def _known(self) -> "PipelineConfig":
+        """Every name is one of the registry's: a slip is found before any file is read."""
+        parts = {"backends": self.backend, "strategies": self.strategy, "selectors": self.selector}
+        for kind, part in (parts | {"orderers": self.orderer}).items():
+            if part is not None:
+                find(kind, part.name)
+        return self
+
+    def build(self, store: Path) -> tuple[Pipeline, Metered]:
+        """The pipeline, its model cached in `store`, and the meter on what the cache does not have."""
+        metered = Metered(build("backends", self.backend.name, self.model, **self.backend.params))
+        pipeline = Pipeline(
+            lm=Cached(Retrying(metered), store),
+            template=load_template(self.template),
+            strategy=build("strategies", self.strategy.name, **self.strategy.params),
+            selector=self._selector(),
+            orderer=build("orderers", self.orderer.name, **self.orderer.params),
+            k=self.k,
+            seed=self.seed,
+            concurrency=self.concurrency,
+        )
+        return pipeline, metered
+
+    def _selector(self) -> Any:
+        if self.selector is not None:
+            return build("selectors", self.selector.name, **self.selector.params)
+        return build("selectors", "fixed") if self.demos else None
+
+    def examples(self) -> list[Example]:
+        """What demonstrations are chosen from; empty where the pipeline shows none."""
+        if self.pool and self.demos:
+            raise UserError(f"give a pool ({self.pool}) or demonstrations ({self.demos}), not both")
+        if self.demos in library_names():
+            return load_examples(load_demonstrations(str(self.demos)))
+        source = self.pool or self.demos
+        if self.selector is not None and source is None:
+            raise UserError(f"selector {self.selector.name!r} needs a pool to select from; give one")
+        return load_examples(source) if source else []
+
+
+class RunConfig(PipelineConfig):
+    """An evaluation in words: a pipeline, a task, and the digests of the files that went in."""
+
+    task: str
+    data: str | None = None
+    limit: PositiveInt | None = None
+    digests: dict[str, str] = Field(default_factory=dict)
+
+    def with_digests(self) -> "RunConfig":
+        """Itself, with a digest of every file that it names, so that changed data is another run."""
+        files = {key: getattr(self, key) for key in ("data", "pool", "demos")}
+        digests = {
+            key: blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
+            for key, file in files.items()
+            if file and Path(file).is_file()
+        }
+        return self.model_copy(update={"digests": digests})
+
+
+def load_pipeline(path: Path) -> PipelineConfig:
+    """The pipeline in a YAML file.
+
+    Raises:
+        DataError: no such file, not YAML, or a wrong field: names file and field.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise DataError(f"no file {path}; check the path")
+    try:
+        return PipelineConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise DataError(f"{path}, {explained(error)}") from error
+
+
+def explained(error: ValidationError) -> str:
+    """The first thing that pydantic found, in one line."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"])) or "file"
+    known = ", ".join(PipelineConfig.model_fields)
+    more = f"; the fields are {known}" if first["type"] == "extra_forbidden" else ""
+    return f"field {field!r}: {first['msg']}, got {json.dumps(first['input'], default=str):.80}{more}"

@@ -1,0 +1,82 @@
+"""What can be named on the command line and in YAML files. The only place where names are strings."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import signature
+from types import MappingProxyType
+from typing import Any
+
+from templates.errors import UnknownName, UserError
+
+# name -> "module:attribute"; a module is loaded when its name is used, so that listing them all costs nothing.
+REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "selectors": {
+            "random": "icl.selectors.random:Random",
+            "fixed": "icl.selectors.fixed:Fixed",
+            "knn": "icl.selectors.knn:KNN",
+            "bm25": "icl.selectors.bm25:BM25",
+        },
+        "orderers": {
+            "similarity": "icl.orderers:BySimilarity",
+            "shuffled": "icl.orderers:Shuffled",
+            "as-given": "icl.orderers:AsGiven",
+            "reversed": "icl.orderers:Reversed",
+        },
+        "strategies": {
+            "direct": "cot.chain:Direct",
+            "few-shot-cot": "cot.chain:FewShotCoT",
+            "zero-shot-cot": "cot.zero_shot:ZeroShotCoT",
+            "self-consistency": "cot.self_consistency:SelfConsistency",
+            "adaptive-self-consistency": "cot.adaptive:AdaptiveSelfConsistency",
+        },
+        "tasks": {
+            "gsm8k": "eval.tasks.gsm8k:GSM8K",
+        },
+        "backends": {
+            "vllm": "icl.backends.vllm:VLLM",
+            "transformers": "icl.backends.transformers:Transformers",
+            "openai": "icl.backends.openai:OpenAI",
+            "replay": "icl.backends.replay:Replay",
+        },
+    }
+)
+
+
+def find(kind: str, name: str) -> Any:
+    """The class or object with this name.
+
+    Raises:
+        UnknownName: there is none; names the nearest.
+    """
+    known = REGISTRY[kind]
+    if name not in known:
+        near = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+        raise UnknownName(f"no {_ONE[kind]} {name!r}; the nearest: {', '.join(near)} (all: icl list {kind})")
+    module, _, attribute = known[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def build(kind: str, name: str, *values: Any, **params: Any) -> Any:
+    """The thing with this name, made with these parameters.
+
+    Raises:
+        UserError: it takes no such parameter; names those that it takes.
+    """
+    make = find(kind, name)
+    try:
+        signature(make).bind(*values, **params)
+    except TypeError as error:
+        takes = [parameter for parameter in signature(make).parameters if parameter != "self"]
+        raise UserError(f"{_ONE[kind]} {name!r}: {error}; it takes {', '.join(takes) or 'nothing'}") from error
+    return make(*values, **params)
+
+
+_ONE = {
+    "selectors": "selector",
+    "orderers": "orderer",
+    "strategies": "strategy",
+    "tasks": "task",
+    "backends": "backend",
+}

@@ -1,0 +1,232 @@
+"""vLLM in this process: continuous batching, prefix caching, one coroutine per request."""
+
+import asyncio
+import atexit
+import os
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+from icl.backends.identity import model_identity
+from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
+from icl.backends.tokens import context_length, encode, load_tokenizer, room_for, split
+from icl.concurrency import gather
+from icl.lm import Completion, Request, Score
+from templates.errors import ModelError, Unsupported
+from templates.prompt import Prompt
+
+T = TypeVar("T")
+
+# Engine arguments that change what the model says, so they belong to its name and to every cache key.
+_NAMED = ("dtype", "quantization", "tokenizer", "hf_overrides", "rope_scaling", "kv_cache_dtype")
+# Without a GPU vLLM would claim most of the machine's memory for its cache.
+_CPU_CACHE_BYTES = 4 * 2**30
+
+
+@dataclass
+class VLLM:
+    """A model on vLLM, on GPUs or on a CPU. The engine starts at the first request, not before.
+
+    Requests from any event loop and thread share one engine, which lives on a thread of its own.
+
+    Args:
+        model: a hub name or a folder.
+        revision: of a hub model.
+        engine_args: vLLM's own `AsyncEngineArgs`: tensor_parallel_size, pipeline_parallel_size, data_parallel_size,
+            max_model_len, gpu_memory_utilization, quantization, …
+    """
+
+    model: str
+    revision: str | None
+    engine_args: Mapping[str, Any]
+
+    def __init__(self, model: str, *, revision: str | None = None, **engine_args: Any) -> None:
+        self.model, self.revision, self.engine_args = model, revision, engine_args
+        self._lock = Lock()
+        self._thread: _LoopThread | None = None
+        self._engine: asyncio.Task[Any] | None = None
+        self._ids = count()
+
+    @cached_property
+    def name(self) -> str:
+        """Backend, model, and the engine arguments that change what it says."""
+        said = [f"{key}={self.engine_args[key]}" for key in _NAMED if key in self.engine_args]
+        return " ".join([f"vllm/{model_identity(self.model, self.revision)}", *said])
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """The samples of the request: one engine request, so one prefill, whatever n is."""
+        return await self._on_engine_thread(self._generate(request))
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        """Log-probabilities of each continuation after the prompt."""
+        return await self._on_engine_thread(self._score(prompt, continuations))
+
+    async def count(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt; needs the tokenizer alone, not the engine."""
+        return await asyncio.to_thread(lambda: [len(encode(self._tokenizer, prompt)) for prompt in prompts])
+
+    async def context(self) -> int:
+        """`max_model_len`, or else what the model's configuration says."""
+        return self._context
+
+    async def aclose(self) -> None:
+        """Stop the engine and its worker processes."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
+        atexit.unregister(self._close)
+        if thread is not None:
+            thread.submit(self._stop()).result()
+            thread.close()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.engine_args.get("tokenizer", self.model), self.revision)
+
+    @cached_property
+    def _context(self) -> int:
+        return int(self.engine_args.get("max_model_len") or context_length(self.model, self.revision))
+
+    async def _on_engine_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            thread = self._thread = self._thread or _LoopThread()
+        return await asyncio.wrap_future(thread.submit(work))
+
+    async def _started(self) -> Any:
+        # All requests wait for one start; a start that failed fails them all, with the same error.
+        if self._engine is None:
+            self._engine = asyncio.create_task(self._start())
+        return await asyncio.shield(self._engine)
+
+    async def _start(self) -> Any:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # set it to see what the engine does
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is the user's
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise Unsupported(
+                f"vLLM is not installed ({error}); docs/installing.md says how, with and without a GPU"
+            ) from error
+
+        args = {
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+            "max_model_len": self._context,
+            **self.engine_args,
+        }
+        if current_platform.is_cpu():
+            # A seeded request whose prompt is prefilled in chunks kills the CPU engine: prompts go in whole.
+            args.setdefault("enable_chunked_prefill", False)
+            args.setdefault("max_num_batched_tokens", max(self._context, 8192))
+            if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+                args.setdefault("kv_cache_memory_bytes", _CPU_CACHE_BYTES)
+        try:
+            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=self.model, revision=self.revision, **args))
+        except Exception as error:
+            raise ModelError(f"vLLM could not start {self.model!r} with {args}: {error}") from error
+        # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.
+        atexit.register(self._close)
+        return engine
+
+    async def _stop(self) -> None:
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            if not engine.done() or engine.exception() is None:
+                (await engine).shutdown()
+
+    async def _generate(self, request: Request) -> list[Completion]:
+        ids = encode(self._tokenizer, request.prompt)
+        room = room_for(len(ids), request.max_tokens, self._context)
+        # vLLM refuses several greedy samples; they are all the same.
+        n = 1 if request.temperature == 0 else request.n
+        output = await self._ask(
+            ids,
+            n=n,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            max_tokens=room,
+            stop=list(request.stop) or None,
+            seed=request.seed,
+            logprobs=0 if request.logprobs else None,
+            flat_logprobs=request.logprobs,
+        )
+        samples = sorted(output.outputs, key=lambda sample: sample.index)
+        completions = [
+            Completion(
+                text=sample.text,
+                finish="length" if sample.finish_reason == "length" else "stop",
+                prompt_tokens=len(ids),
+                cached_tokens=output.num_cached_tokens or 0,
+                tokens=len(sample.token_ids),
+                logprob=sample.cumulative_logprob if request.logprobs else None,
+            )
+            for sample in samples
+        ]
+        return completions * (request.n // n)
+
+    async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
+        for context, continuation in splits:
+            room_for(len(context) + len(continuation) - 1, 1, self._context)
+        context, targets = splits[0][0], [tuple(continuation) for _, continuation in splits]
+        nodes = trie(targets)
+        if cheaper_than_prompts(len(context), targets, nodes):
+            values = await gather(lambda node: self._score_node(context, node), nodes)
+            return scores_from(targets, nodes, values)
+        return await gather(lambda target: self._score_prompt(context, target), targets)
+
+    async def _score_node(self, context: list[int], node: Node) -> dict[int, float]:
+        """The log-probabilities of the tokens that may follow the node, read off one generated token."""
+        output = await self._ask(
+            [*context, *node.prefix], max_tokens=1, temperature=0.0, logprob_token_ids=list(node.following)
+        )
+        read = output.outputs[0].logprobs[0]
+        return {token: read[token].logprob for token in node.following}
+
+    async def _score_prompt(self, context: list[int], target: tuple[int, ...]) -> Score:
+        """The log-probabilities of the prompt's last tokens; this cannot use the prefix cache."""
+        output = await self._ask([*context, *target], max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        read = output.prompt_logprobs[-len(target) :]
+        return Score(tuple(row[token].logprob for row, token in zip(read, target, strict=True)))
+
+    async def _ask(self, ids: list[int], **sampling: Any) -> Any:
+        engine = await self._started()
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True, **sampling)
+        try:
+            async for output in engine.generate({"prompt_token_ids": ids}, params, str(next(self._ids))):
+                if output.finished:
+                    return output
+        except ValueError as error:
+            raise ModelError(f"vLLM refused a request of {len(ids)} prompt tokens: {error}") from error
+        raise ModelError(f"vLLM ended a request of {len(ids)} prompt tokens without an answer")
+
+
+@dataclass
+class _LoopThread:
+    """An event loop on a thread of its own: the engine belongs to it, whatever loops its callers run."""
+
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def __post_init__(self) -> None:
+        self.thread = Thread(target=self.loop.run_forever, name="vllm", daemon=True)
+        self.thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()

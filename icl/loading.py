@@ -1,0 +1,161 @@
+"""Examples from files and data sets. Data enters here, so every row is checked, and a bad one names its place."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from icl.example import Example
+from templates.errors import DataError
+
+_ROW = TypeAdapter(dict[str, StrictStr | StrictInt | StrictFloat | StrictBool | None])
+_GSM8K = "####"  # between rationale and answer in GSM8K's own rows
+
+
+def load_examples(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    fields: Sequence[str] | None = None,
+    answer: str = "answer",
+    rationale: str = "rationale",
+    split: str = "train",
+    config: str | None = None,
+    limit: int | None = None,
+) -> list[Example]:
+    """Read examples from a JSONL or CSV file (also .gz), from a data set of the hub, or from rows in memory.
+
+    Args:
+        source: a path, the name of a hub data set ("openai/gsm8k"), or rows: a `datasets.Dataset`, a list of mappings.
+        fields: the input columns, the question first; by default all but answer, rationale and id, in the file's order.
+        answer: the column that holds the answer. One with "####" is cut there into rationale and answer, as in GSM8K.
+        rationale: the column that holds the reasoning, where there is one.
+        split: of a hub data set.
+        config: of a hub data set, such as "main".
+        limit: at most so many rows, from the start.
+
+    Raises:
+        DataError: no such file, an empty one, or a bad row: names file, line and field.
+    """
+    name, rows = _open(source, split, config)
+    examples: list[Example] = []
+    for place, row in islice(rows, limit):
+        examples.append(_example(row, f"{name}/{len(examples)}", place, fields, answer, rationale))
+    if not examples:
+        raise DataError(f"{place_of(source)} has no rows; give a file with at least one example")
+    doubles = len(examples) - len({example.id for example in examples})
+    if doubles:
+        raise DataError(f"{place_of(source)}: {doubles} rows repeat the id of another; ids must be unique")
+    return examples
+
+
+def place_of(source: object) -> str:
+    """How a source is called in messages."""
+    return str(source) if isinstance(source, str | Path) else f"the {type(source).__name__} handed in"
+
+
+def _example(
+    row: Any, default_id: str, place: str, fields: Sequence[str] | None, answer: str, rationale: str
+) -> Example:
+    try:
+        values = {name: _text(value) for name, value in _ROW.validate_python(row).items() if value is not None}
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = f", field {first['loc'][0]!r}" if first["loc"] else ""
+        raise DataError(f"{place}{field}: expected text or a number, got {first['input']!r:.80}") from error
+    names = list(fields) if fields is not None else [n for n in values if n not in (answer, rationale, "id")]
+    if missing := [name for name in names if name not in values]:
+        raise DataError(f"{place}: no field {missing[0]!r}; the row has {sorted(values)}")
+    if not names:
+        raise DataError(f"{place}: no field to ask about; the row has {sorted(values)}")
+    if not values[names[0]].strip():
+        raise DataError(f"{place}, field {names[0]!r}: the question is empty")
+    reasoning, found = values.get(rationale), values.get(answer)
+    if found is not None and reasoning is None and _GSM8K in found:
+        before, _, after = found.rpartition(_GSM8K)
+        reasoning, found = before.strip(), after.strip()
+    return Example(values.get("id", default_id), {name: values[name] for name in names}, found, reasoning)
+
+
+def _text(value: str | float | bool) -> str:  # noqa: FBT001 - a value of a row
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _open(
+    source: str | Path | Iterable[Mapping[str, Any]], split: str, config: str | None
+) -> tuple[str, Iterator[tuple[str, Any]]]:
+    """A short name for ids, and the rows with their places."""
+    if not isinstance(source, str | Path):
+        return "rows", ((f"row {i}", dict(row)) for i, row in enumerate(source))
+    path = Path(source)
+    kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
+    if kind.removesuffix(".gz") in readers:
+        if not path.is_file():
+            raise DataError(f"no file {path}; check the path")
+        return path.name.split(".")[0], readers[kind.removesuffix(".gz")](path)
+    if path.exists() or path.suffix:
+        raise DataError(f"{path} is not a .jsonl, .json or .csv file (each may be .gz); convert it to one of them")
+    return f"{path.name}-{split}", _hub(str(source), split, config)
+
+
+def _content(path: Path) -> io.StringIO:
+    """The whole file; its lines end where the file says, not where Unicode knows other line ends."""
+    try:
+        content = path.read_bytes()
+        return io.StringIO(
+            (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig"), newline=""
+        )
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_content(path), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{place}: not JSON ({error.msg} at column {error.colno}): {line.strip():.80}") from error
+        yield place, row
+
+
+def _json(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        rows = json.load(_content(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path} holds a JSON {type(rows).__name__}; expected a list of rows")
+    return ((f"{path}, row {i}", row) for i, row in enumerate(rows))
+
+
+def _csv(path: Path) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(_content(path), restkey="(too many columns)", strict=True)
+    try:
+        for row in reader:
+            yield f"{path}, line {reader.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+
+
+def _hub(name: str, split: str, config: str | None) -> Iterator[tuple[str, Any]]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError(
+            f"no file {name}; to load a data set of that name from the hub, install the extra: "
+            "pip install 'icl-toolkit[hub]'"
+        ) from error
+    try:
+        rows = load_dataset(name, config, split=split)
+    except Exception as error:  # the hub's client raises a dozen kinds; each means the same here
+        raise DataError(f"cannot load {name!r} ({split}) from the hub: {error}; give a local file instead") from error
+    return ((f"{name} ({split}), row {i}", row) for i, row in enumerate(rows))

@@ -1,0 +1,82 @@
+"""A problem, and the graph of thoughts that a strategy made of it: a chain, a star, a tree are the same type."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from icl.example import Demo, Example
+from icl.lm import LM, Completion, Usage
+from icl.votes import Votes
+from templates.answers import Reader
+from templates.prompt import Prompt
+from templates.template import Template
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question, ready for a strategy: its demonstrations are chosen, ordered, and fit the context."""
+
+    query: Example
+    template: Template
+    demos: tuple[Demo, ...] = ()  # most useful last
+    seed: int = 0
+    dropped: int = 0  # demonstrations that did not fit the context
+
+    @property
+    def reader(self) -> Reader:
+        """The model's text -> canonical answer, or None."""
+        return self.template.reader
+
+    @property
+    def prompt(self) -> Prompt:
+        """The template's prompt for the query and its demonstrations."""
+        shown = [(demo.example.shown, demo.example.answer or "") for demo in self.demos]
+        return self.template.render(self.query.fields, shown)
+
+
+@dataclass(frozen=True)
+class Thought:
+    """One piece of a model's text, and the thoughts that it came from."""
+
+    id: int
+    text: str
+    parents: tuple[int, ...] = ()
+    score: float | None = None
+    answer: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a strategy did, and the answer it came to (None: nothing could be read)."""
+
+    answer: str | None
+    thoughts: tuple[Thought, ...] = ()
+    votes: Votes | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What all thoughts together asked of the model."""
+        return sum((thought.usage for thought in self.thoughts), Usage())
+
+
+class Strategy(Protocol):
+    """A way to get from a problem to an answer."""
+
+    async def __call__(self, problem: Problem, lm: LM) -> Trace: ...  # noqa: D102
+
+
+def sampled(
+    completions: Sequence[Completion], read: Reader | None = None, *, parents: tuple[int, ...] = (), start: int = 0
+) -> tuple[Thought, ...]:
+    """The samples of one request as thoughts, ids from `start` on; the first one carries the call and its prompt."""
+    return tuple(
+        Thought(
+            id=start + i,
+            text=completion.text,
+            parents=parents,
+            answer=read(completion.text) if read else None,
+            usage=Usage.of([completion]) if i == 0 else Usage(completion_tokens=completion.tokens),
+        )
+        for i, completion in enumerate(completions)
+    )

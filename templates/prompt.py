@@ -1,0 +1,90 @@
+"""What a model is shown: text, with soft prompts wherever text may stand, or the turns of a chat."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@runtime_checkable
+class Soft(Protocol):
+    """A trained prompt that stands where text stands.
+
+    `vectors` [P, H] are its embeddings; `digest` is a hash of their bytes, which goes into cache keys.
+    """
+
+    @property
+    def vectors(self) -> Any: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+
+Text: TypeAlias = str | tuple[str | Soft, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat."""
+
+    role: Role
+    content: Text
+
+
+Prompt: TypeAlias = Text | tuple[Turn, ...]
+
+
+def is_chat(prompt: Prompt) -> TypeGuard[tuple[Turn, ...]]:
+    """Whether the prompt is a chat, to be laid out by the model's own chat template."""
+    return isinstance(prompt, tuple) and bool(prompt) and isinstance(prompt[0], Turn)
+
+
+def joined(parts: Iterable[str | Soft]) -> Text:
+    """The parts as one text: neighbouring strings run together, a text without soft prompts is a plain string."""
+    merged: list[str | Soft] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        elif part != "":
+            merged.append(part)
+    if not any(isinstance(part, Soft) for part in merged):
+        return "".join(str(part) for part in merged)
+    return tuple(merged)
+
+
+def parts(text: Text) -> tuple[str | Soft, ...]:
+    """The text as a tuple of strings and soft prompts."""
+    return (text,) if isinstance(text, str) else text
+
+
+def extended(prompt: Prompt, more: Text) -> Prompt:
+    """The prompt with `more` after it: appended to a text, or to a chat's last turn.
+
+    After an extension a chat may end in an assistant's turn, which the model then continues.
+    """
+    if is_chat(prompt):
+        last = prompt[-1]
+        return (*prompt[:-1], Turn(last.role, joined((*parts(last.content), *parts(more)))))
+    return joined((*parts(prompt), *parts(more)))  # type: ignore[arg-type]  # not a chat, so a text
+
+
+def soft_prompts(prompt: Prompt) -> list[Soft]:
+    """The soft prompts in the prompt, in order; empty for plain text."""
+    texts = [turn.content for turn in prompt] if is_chat(prompt) else [prompt]
+    return [part for text in texts for part in parts(text) if not isinstance(part, str)]  # type: ignore[arg-type]
+
+
+def shown(prompt: Prompt) -> str:
+    """The prompt as a person reads it: for error messages and reports, not for models."""
+    if is_chat(prompt):
+        return "\n".join(f"[{turn.role}] {shown(turn.content)}" for turn in prompt)
+    return "".join(part if isinstance(part, str) else f"<soft {part.digest[:8]}>" for part in parts(prompt))  # type: ignore[arg-type]
+
+
+def as_json(prompt: Prompt) -> Any:
+    """The prompt as JSON values, one for one: soft prompts by their digest. Two prompts are equal when these are."""
+    if is_chat(prompt):
+        return [{"role": turn.role, "content": as_json(turn.content)} for turn in prompt]
+    if isinstance(prompt, str):
+        return prompt
+    return [part if isinstance(part, str) else {"soft": part.digest} for part in parts(prompt)]  # type: ignore[arg-type]

@@ -1,0 +1,196 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.eval.command import icl, questions, report, rows
+from tests.eval.server import fake_server
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six questions."""
+    return questions(tmp_path / "test.jsonl", 6)
+
+
+def words(data: Path, url: str, out: Path, *more: object) -> list[object]:
+    """The shortest evaluation."""
+    return [
+        "eval",
+        "gsm8k",
+        "--data",
+        data,
+        "--backend",
+        "openai",
+        "--base-url",
+        url,
+        "--model",
+        "fake",
+        "--out",
+        out,
+        *more,
+    ]
+
+
+def test_every_outcome_is_counted_apart(tmp_path: Path, data: Path) -> None:
+    """Right, wrong and unread; the Wilson interval of 3 in 6; the share of votes; the tokens; the vote curve's ends."""
+    said = {1: "is 2", 2: "is 4", 3: "is 6", 4: "is 7", 5: "dunno", 6: "dunno"}
+    with fake_server(
+        answer=lambda prompt, _: said[int(prompt.rsplit("What is ", 1)[1].split(maxsplit=1)[0])]
+    ) as server:
+        done = icl(*words(data, server.url, tmp_path / "run", "--samples", 3, "--json"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == report(tmp_path / "run")
+    assert found["outcomes"] == {"right": 3, "wrong": 1, "unread": 2, "failed": 0}
+    assert found["accuracy"]["value"] == 0.5
+    assert (round(found["accuracy"]["low"], 3), round(found["accuracy"]["high"], 3)) == (0.188, 0.812)
+    assert [point["accuracy"] for point in found["curve"]] == [0.5, 0.5, 0.5]
+    assert (found["calls"], found["prompt_tokens"], found["completion_tokens"]) == (6, 6 * 7, 6 * 15)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"curve.png", "curve.svg", "environment.json"}
+    assert rows(tmp_path / "run")[3]["answers"] == ["7", "7", "7"]
+
+
+def test_the_table_ends_in_the_line_that_reproduces_it(tmp_path: Path, data: Path) -> None:
+    """A person sees accuracy and interval, the signature, and the command."""
+    with fake_server() as server:
+        done = icl(*words(data, server.url, tmp_path / "run", "--strategy", "few-shot-cot"), COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    assert "95 % interval" in done.stdout
+    assert "task:gsm8k|questions:6|model:fake|backend:openai|template:math.cot.v1|strategy:few-shot-cot" in done.stdout
+    assert "made by: icl eval gsm8k --data" in done.stdout
+    assert "6/6 questions" in done.stderr
+
+
+def test_failed_questions_are_not_wrong_ones(tmp_path: Path, data: Path) -> None:
+    """A server that only answers garbage: all failed, none wrong, one sentence, exit code 1, rows that say why."""
+    with fake_server(garbage=True) as server:
+        done = icl(
+            *words(data, server.url, tmp_path / "run", "-k", 0, "--backend-arg", "vllm=false", "--strategy", "direct")
+        )
+    assert done.returncode == 1
+    assert "6 of 6 questions failed, first:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert report(tmp_path / "run")["outcomes"] == {"right": 0, "wrong": 0, "unread": 0, "failed": 6}
+    assert report(tmp_path / "run")["accuracy"] is None
+
+
+def test_a_server_that_is_down_is_said_at_once(tmp_path: Path, data: Path) -> None:
+    """The address and the question "is the server running?", exit code 1, no traceback, and a folder that continues."""
+    with fake_server() as server:
+        url = server.url
+    done = icl(*words(data, url, tmp_path / "run"))
+    assert done.returncode == 1
+    assert "is the server running?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert report(tmp_path / "run")["complete"] is False
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--strategy", "self-consistensy"), "no strategy 'self-consistensy'; the nearest: self-consistency"),
+        (("--selector", "bm52", "--pool", "test.jsonl"), "no selector 'bm52'; the nearest: bm25"),
+        (("--orderer", "similar"), "no orderer 'similar'; the nearest: similarity"),
+        (("--backend", "vlm"), "no backend 'vlm'; the nearest: vllm"),
+        (("--template", "math.cto.v1"), "no prompt text 'math.cto.v1' in the library; the nearest: math.cot.v1"),
+        (("--strategy", "direct", "--samples", 3), "strategy 'direct': got an unexpected keyword argument 'most'"),
+        (("--temperature", 0), "self-consistency needs temperature > 0"),
+        (("--backend-arg", "nonsense"), "--backend-arg takes KEY=VALUE, got 'nonsense'"),
+        (("--backend-arg", "tempo=3"), "backend 'openai': got an unexpected keyword argument 'tempo'"),
+        (("--pool", "none.jsonl"), "no file none.jsonl; check the path"),
+        (("--pool", "a.jsonl", "--demos", "b.jsonl"), "give a pool (a.jsonl) or demonstrations (b.jsonl), not both"),
+    ],
+)
+def test_a_user_s_mistake_is_one_sentence(tmp_path: Path, data: Path, more: tuple[object, ...], said: str) -> None:
+    """Exit code 2, the nearest name, no traceback."""
+    done = icl(*words(data, "http://127.0.0.1:9/v1", tmp_path / "run", *more))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_unknown_task(tmp_path: Path) -> None:
+    """The nearest task is named."""
+    done = icl("eval", "gsm8", "--model", "m", "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (2, "error: no task 'gsm8'; the nearest: gsm8k (all: icl list tasks)\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "test.jsonl has no rows"),
+        ('{"question": "a", "answer": "1"}\n{"question": \n', "test.jsonl, line 2: not JSON"),
+        ('{"answer": "1"}\n', "test.jsonl, line 1: no field to ask about; the row has ['answer']"),
+    ],
+)
+def test_bad_data_names_file_and_line(tmp_path: Path, data: Path, content: str, said: str) -> None:
+    """Exit code 2 before any call."""
+    data.write_text(content)
+    done = icl(*words(data, "http://127.0.0.1:9/v1", tmp_path / "run"))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_run_answers_questions_from_yaml(tmp_path: Path, data: Path) -> None:
+    """`icl run`: a pipeline in YAML, questions without answers in, one row each out; again it asks nothing."""
+    (tmp_path / "in.jsonl").write_text('{"id": "one", "question": "What is 4 + 4?"}\n')
+    with fake_server(answer=lambda *_: "is 8") as server:
+        (tmp_path / "pipeline.yaml").write_text(
+            f"model: fake\nbackend: {{name: openai, base_url: '{server.url}'}}\ntemplate: math.cot.v1\n"
+            f"strategy: {{name: self-consistency, n: 3}}\nselector: bm25\nk: 2\npool: {data}\n"
+        )
+        line = ("run", tmp_path / "pipeline.yaml", "--input", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")
+        assert icl(*line).returncode == 0
+        assert icl(*line).returncode == 0
+    (row,) = [json.loads(row) for row in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert (row["id"], row["answer"], row["share"], row["outcome"]) == ("one", "8", 1.0, None)
+    assert len(row["demos"]) == 2
+    assert len(server.asked) == 3
+
+
+def test_a_wrong_field_in_yaml_is_named(tmp_path: Path) -> None:
+    """File, field, and the fields that there are."""
+    (tmp_path / "p.yaml").write_text("model: m\ntemplate: math.cot.v1\nselectr: knn\n")
+    done = icl("run", tmp_path / "p.yaml", "--input", "x.jsonl", "--out", "y.jsonl")
+    assert done.returncode == 2
+    assert "p.yaml, field 'selectr': Extra inputs are not permitted" in done.stderr
+    assert "the fields are model, backend, template, strategy, selector" in done.stderr
+
+
+def test_list_names_everything(tmp_path: Path) -> None:  # noqa: ARG001
+    """All kinds, a line for each name; one kind alone; as JSON; an unknown kind offers the nearest."""
+    listed = icl("list").stdout
+    for name in ("knn", "similarity", "self-consistency", "gsm8k", "vllm", "math.cot.v1"):
+        assert f"  {name} " in listed
+    assert set(json.loads(icl("list", "orderers", "--json").stdout)["orderers"]) == {
+        "similarity",
+        "shuffled",
+        "as-given",
+        "reversed",
+    }
+    assert "no kind 'selector'; the nearest: selectors" in icl("list", "selector").stderr
+
+
+def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path, data: Path) -> None:
+    """A file size limit stands in for a full disk: one sentence, exit code 1, and the run can go on."""
+    import resource
+    import subprocess
+
+    from tests.eval.command import line
+
+    with fake_server(answer=lambda *_: "is 2 " + "x" * 20_000) as server:
+        whole = words(data, server.url, tmp_path / "run", "--samples", 4)
+        limited = subprocess.run(
+            line(tuple(whole)),
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+        )
+        assert limited.returncode == 1, limited.stderr
+        assert "Traceback" not in limited.stderr
+        assert "safe" in limited.stderr
+        assert icl(*whole).returncode == 0
+    assert report(tmp_path / "run")["complete"]

@@ -1,0 +1,58 @@
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HOUSE = ("templates", "icl", "cot", "eval")  # each may import itself and what stands before it
+FOOT = {"example", "lm", "trace", "votes", "concurrency", "seeds", "vectors"}  # of icl
+ASSEMBLES = {"pipeline", "__init__"}  # what puts the parts of icl together
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """The dotted names that a module imports from the house, however deep the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        yield from (tuple(name.split(".")) for name in names if name.split(".")[0] in HOUSE)
+
+
+MODULES = [path for package in HOUSE for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    """A package imports only itself and the packages that it stands on."""
+    own = path.relative_to(ROOT).parts[0]
+    allowed = HOUSE[: HOUSE.index(own) + 1]
+    assert {name[0] for name in imports(path)} <= set(allowed)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "icl" in p.parts], ids=lambda path: str(path.relative_to(ROOT)))
+def test_icl_stands_on_its_foot(path: Path) -> None:
+    """The foot of icl imports nothing above it; the rest imports the foot and its own folder, never a neighbour."""
+    parts = path.relative_to(ROOT / "icl").with_suffix("").parts
+    if parts[0] in ASSEMBLES:
+        return
+    allowed = FOOT if parts[0] in FOOT else FOOT | {parts[0]}
+    assert {name[1] for name in imports(path) if name[0] == "icl" and len(name) > 1} <= allowed | KNOWN.get(
+        path.stem, set()
+    )
+
+
+# Where a method stands on another part of icl, said here.
+KNOWN = {"knn": {"embedders"}}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "cot" in p.parts], ids=lambda path: str(path.relative_to(ROOT)))
+def test_strategies_see_only_the_foot(path: Path) -> None:
+    """A strategy imports templates and the foot of icl: it runs on any model and any pipeline."""
+    assert {name[1] for name in imports(path) if name[0] == "icl"} <= FOOT
+
+
+def test_packages_are_not_imported_by_their_bare_name() -> None:
+    """`from eval.x import y`, never `import eval`: the builtin of that name stays what it is."""
+    bare = [p for p in MODULES if re.search(rf"^\s*import ({'|'.join(HOUSE)})\b", p.read_text(), re.MULTILINE)]
+    assert bare == []
