@@ -15,18 +15,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.table import Figure, report
 from icl.embedders import SentenceEncoder
 from icl.embedders.encoder import DEFAULT, local_folder
 from icl.example import Example
-from icl.lm import Embedder
 from icl.selectors import BM25, KNN, Selector
 from icl.selectors.bm25 import words
 from icl.vectors import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from icl.lm import Embedder
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "gsm8k"
 K = 8
@@ -70,8 +74,8 @@ async def encoded(texts: Sequence[str], cache: Path) -> dict[str, tuple[float, A
 
     model = SentenceTransformer(str(local_folder(DEFAULT) or DEFAULT))
 
-    async def plain(part: list[str]) -> Array:
-        rows: Array = model.encode(part, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+    async def plain(texts: Sequence[str]) -> Array:
+        rows: Array = model.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
         return rows
 
     tokens = [len(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
@@ -161,11 +165,12 @@ async def measure(arguments: argparse.Namespace) -> int:
     if "bfloat16" in ways:
         half = plain / ways["bfloat16"][0]
         figures.append(Figure("encoding in bfloat16 against encode in float32", half, 2.2, at_most=False))
-    notes = [
+    seconds = (
         f"{len(queries)} queries over {len(pool)} examples, k = {K}. Seconds: encode {plain:.1f}, FAISS {search:.2f}; "
         f"our encoder {full:.1f}, search and the rest {select:.2f}; get_scores {each:.1f} (from {ASKED} queries), "
-        f"BM25 {at_once:.2f}. Largest difference between our vectors and encode's: {np.abs(rows - own).max():.1g}.",
-    ]
+        f"BM25 {at_once:.2f}. Largest difference between our vectors and encode's: {np.abs(rows - own).max():.1g}."
+    )
+    notes = [seconds]
     if "bfloat16" not in ways:
         notes.append("bfloat16 was not measured: this processor does not multiply it in hardware.")
     return report("Retrieval", figures, notes)

@@ -1,6 +1,6 @@
 """How much the transformers backend gains over plain transformers: `python -m bench.transformers_backend`.
 
-On a model of some four million random weights, which it makes itself. Prints medians of three runs.
+On a model of some seven million random weights and 8,000 tokens, which it makes itself. Prints medians of three runs.
 """
 
 import asyncio

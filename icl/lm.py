@@ -8,6 +8,8 @@ from icl.vectors import Array
 from templates.errors import UserError
 from templates.prompt import Prompt
 
+GREEDY = 1e-5  # a temperature below this means the most likely token, as in vLLM
+
 
 @dataclass(frozen=True)
 class Request:
@@ -40,6 +42,16 @@ class Request:
             )
         if "" in self.stop:
             raise UserError("an empty stop string would stop everything; leave it out")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether every token is the most likely one."""
+        return self.temperature < GREEDY
+
+    @property
+    def distinct(self) -> int:
+        """How many samples an engine need draw: greedy ones are all the same."""
+        return 1 if self.greedy else self.n
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.served import served
 from tests.tiny import make_tiny
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ def engine(tiny_model: Path) -> "Iterator[VLLM]":
     lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True)
     yield lm
     asyncio.run(lm.aclose())
+
+
+@pytest.fixture(scope="session")
+def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of vLLM's real server with the tiny model, which it calls "tiny"."""
+    with served(tiny_model, tmp_path_factory.mktemp("served")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session", autouse=True)

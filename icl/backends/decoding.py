@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl.backends.batching import Share, Size
-from icl.backends.sampling import GREEDY, drawn, filtered
+from icl.backends.sampling import drawn, filtered
 from icl.backends.tokens import Growing, text_of
 from icl.lm import Completion, Request
 
@@ -27,12 +27,12 @@ class Generation:
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken."""
-        return self.request.temperature < GREEDY
+        return self.request.greedy
 
     @property
     def parts(self) -> int:
         """How many different samples there are."""
-        return 1 if self.greedy else self.request.n
+        return self.request.distinct
 
     def size(self, parts: range) -> Size:
         """A row for each sample."""

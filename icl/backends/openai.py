@@ -87,7 +87,7 @@ class OpenAI:
 
     async def generate(self, request: Request) -> list[Completion]:
         """The samples of the request."""
-        if self.samples == "one each" and request.n > 1 and request.temperature > 0:
+        if self.samples == "one each" and request.distinct > 1:
             parts = [replace(request, n=1, seed=request.seed + i) for i in range(request.n)]
             return [completion for [completion] in await gather(self.generate, parts)]
         body = to_wire(

@@ -7,8 +7,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-GREEDY = 1e-5  # a temperature below this means the most likely token, as in vLLM
-
 
 def filtered(logits: "Tensor", temperature: float, top_k: int, top_p: float) -> "Tensor":
     """The logits of the distribution that is sampled: divided by the temperature, -inf where filtered out.

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import gc
 import os
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -138,18 +139,18 @@ class VLLM:
 
     async def _stop(self) -> None:
         if self._engine is not None:
-            engine, self._engine = self._engine, None
-            if not engine.done() or engine.exception() is None:
-                (await engine).shutdown()
+            starting, self._engine = self._engine, None
+            if not starting.done() or starting.exception() is None:
+                (await starting).shutdown()
+            del starting
+            gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
     async def _generate(self, request: Request) -> list[Completion]:
         ids = encode(self._tokenizer, request.prompt)
         room = room_for(len(ids), request.max_tokens, self._context)
-        # vLLM refuses several greedy samples; they are all the same.
-        n = 1 if request.temperature == 0 else request.n
         output = await self._ask(
             ids,
-            n=n,
+            n=request.distinct,  # vLLM refuses several greedy samples
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=request.top_k,
@@ -171,9 +172,11 @@ class VLLM:
             )
             for sample in samples
         ]
-        return completions * (request.n // n)
+        return completions * (request.n // request.distinct)
 
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        if not continuations:
+            return []
         splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
         for context, continuation in splits:
             room_for(len(context) + len(continuation) - 1, 1, self._context)

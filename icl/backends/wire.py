@@ -34,7 +34,7 @@ def to_wire(
     body = {"model": model, **asked(request.prompt, chat=chat, vllm=vllm)}
     body |= _VLLM_PLAIN if vllm else {}
     body |= {
-        "n": calls_for(request),
+        "n": request.distinct,
         "temperature": request.temperature,
         "top_p": request.top_p,
         limit: request.max_tokens,
@@ -67,11 +67,6 @@ def asked(prompt: Prompt, *, chat: bool | None = None, vllm: bool = False) -> di
     return {"messages": messages}
 
 
-def calls_for(request: Request) -> int:
-    """How many different samples the request has: one where it is greedy."""
-    return request.n if request.temperature > 0 else 1
-
-
 def from_wire(reply: Any, request: Request) -> list[Completion]:
     """The completions in a server's reply, in sample order.
 
@@ -83,7 +78,7 @@ def from_wire(reply: Any, request: Request) -> list[Completion]:
         BadReply: names what is missing.
     """
     said = _read(_Reply, reply)
-    wanted = calls_for(request)
+    wanted = request.distinct
     if len(said.choices) != wanted:
         hint = '; if this server gives one sample a call, set samples="one each"' if len(said.choices) == 1 else ""
         raise BadReply(f"asked for {wanted} samples, the reply has {len(said.choices)} choices{hint}: {quote(reply)}")

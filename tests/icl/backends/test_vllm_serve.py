@@ -1,83 +1,19 @@
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 
 from icl.backends import OpenAI
 from icl.lm import Request
 from templates.errors import PromptTooLong, UserError
 from templates.prompt import Turn
-from tests.tiny import make_tiny
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
 
 PROMPT = "Q: There are 3 cars and 2 more come. How many?\nA:"
 CHAT = (Turn("system", "Count."), Turn("user", "3 cars and 2 more?"))
-STARTED = 240.0  # seconds; some forty are usual
-STOPPED = 30.0
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the model that is served."""
-    return make_tiny(tmp_path_factory.mktemp("served") / "model")
-
-
-@pytest.fixture(scope="session")
-def url(model: Path) -> Iterator[str]:
-    """A real server with the tiny model, up to and with /v1."""
-    folder = model.parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # What `vllm serve` starts. The command itself asks for a distribution called "vllm", which the CPU build is not.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
-    command += ["--max-num-batched-tokens", "2048", "--no-enable-chunked-prefill", "--enforce-eager"]
-    command += ["--dtype", "float32", "--enable-prompt-tokens-details"]
-    quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **quiet},
-            cwd=folder,
-            start_new_session=True,
-        ) as server,
-    ):
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(STOPPED)
-            with suppress(ProcessLookupError):  # its engine process too, should one be left
-                os.killpg(server.pid, signal.SIGKILL)
-
-
-def wait_for(health: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return when the server answers; fail with the end of its log when it does not."""
-    end = time.monotonic() + STARTED
-    while time.monotonic() < end and server.poll() is None:
-        with suppress(httpx.TransportError):
-            if httpx.get(health, trust_env=False).is_success:
-                return
-        time.sleep(0.2)
-    pytest.fail(f"vLLM's server did not start:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 @pytest.fixture
@@ -138,12 +74,12 @@ async def test_a_repeated_prompt_is_cached(lm: OpenAI) -> None:
     assert again.prompt_tokens / 2 < again.cached_tokens < again.prompt_tokens
 
 
-async def test_scores_are_those_of_the_model(lm: OpenAI, model: Path) -> None:
+async def test_scores_are_those_of_the_model(lm: OpenAI, tiny_model: Path) -> None:
     """Continuations of different lengths have the log-probabilities that transformers computes, after text and chat."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    tokenizer, network = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
     laid_out = "<|system|>\nCount.\n<|user|>\n3 cars and 2 more?\n<|assistant|>\n"
     said = [" 5", " There are 5 cars."]
     for prompt, text in ((PROMPT, PROMPT), (CHAT, laid_out)):
