@@ -108,6 +108,7 @@ def main() -> int:
                 walls.append(our_wall / raw_wall)
                 cpus.append(1000 * (our_cpu - raw_cpu) / (len(queries) * options.samples))
         asyncio.run(aclose(ours))
+        raw.llm_engine.engine_core.shutdown()
     return report(
         "Self-consistency: pipeline + cache + vLLM against LLM.generate",
         [

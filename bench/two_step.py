@@ -62,6 +62,7 @@ def main() -> int:
                 walls.append(our_wall / raw_wall)
                 idle.append(1 - (metered.meter.busy_seconds - busy) / our_wall)
         asyncio.run(aclose(metered))
+        raw.llm_engine.engine_core.shutdown()
     return report(
         "Two-step problems against raw generation",
         [

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from templates.errors import ICLError, UserError
+
+if TYPE_CHECKING:
+    from eval.folder import RunFolder
 
 app = typer.Typer(
     help="Prompting and in-context learning for frozen language models.",
@@ -90,14 +93,17 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         seed=seed,
     )
     with _interruptible(out), progress() as on_start:
-        report = evaluate(config, RunFolder(out), price=Price(price_prompt, price_completion), on_start=on_start)
+        folder = RunFolder(out)
+        report = evaluate(config, folder, price=Price(price_prompt, price_completion), on_start=on_start)
     if as_json:
         typer.echo(report.model_dump_json(indent=1))
     else:
         _print(report.table())
         typer.echo(f"\n{out}/report.json has it all; made by: {_command()}")
     if report.failed:
-        _fail(f"{report.failed} of {report.questions} questions failed, first: {_first_error(out)}; run the same again")
+        _fail(
+            f"{report.failed} of {report.questions} questions failed, first: {_first_error(folder)}; run the same again"
+        )
 
 
 @app.command("run")
@@ -183,9 +189,8 @@ def _fail(sentence: str) -> None:
     raise typer.Exit(1)
 
 
-def _first_error(folder: Path) -> str:
-    rows = map(json.loads, (folder / "rows.jsonl").read_text().splitlines())
-    return str(next(row["error"] for row in rows if row["error"]))
+def _first_error(folder: "RunFolder") -> str:
+    return next(row.error for row in folder.rows() if row.error)
 
 
 def _print(table: Any) -> None:

@@ -1,6 +1,7 @@
 """What a run is made of, as it stands in a YAML file or in a run folder. Data enters here: pydantic models."""
 
 import json
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,8 @@ class PipelineConfig(BaseModel):
             return build("selectors", self.selector.name, **self.selector.params)
         return build("selectors", "fixed") if self.demos else None
 
-    def examples(self) -> list[Example]:
-        """What demonstrations are chosen from; empty where the pipeline shows none."""
+    def examples(self, load: Callable[[str], Sequence[Example]] = load_examples) -> Sequence[Example]:
+        """What demonstrations are chosen from, files read by `load`; empty where the pipeline shows none."""
         if self.pool and self.demos:
             raise UserError(f"give a pool ({self.pool}) or demonstrations ({self.demos}), not both")
         if self.demos in library_names():
@@ -97,7 +98,7 @@ class PipelineConfig(BaseModel):
         source = self.pool or self.demos
         if self.selector is not None and source is None:
             raise UserError(f"selector {self.selector.name!r} needs a pool to select from; give one")
-        return load_examples(source) if source else []
+        return load(source) if source else []
 
 
 class RunConfig(PipelineConfig):

@@ -74,6 +74,11 @@ class RunFolder:
         """One line for each question, in the order of the data."""
         self.write("rows.jsonl", "".join(row.model_dump_json() + "\n" for row in rows))
 
+    def rows(self) -> list[Row]:
+        """What `write_rows` wrote."""
+        lines = (self.path / "rows.jsonl").read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+        return [Row.model_validate_json(line) for line in lines if line]
+
     def log_session(self, session: dict[str, Any]) -> None:
         """Add what one process did to `sessions.jsonl`: times and engine calls, which no two runs share."""
         try:

@@ -89,13 +89,7 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: Ca
     with folder.locked():
         config = config.with_digests()
         queries = task.load(config.data, config.limit)
-        pool = (
-            config.examples()
-            if config.pool or config.demos
-            else list(task.load_pool(None, None))
-            if config.selector
-            else []
-        )
+        pool = pool_of(config, task)
         folder.begin(config)
         pipeline, metered = config.build(folder.samples)
         answering = Answering(pipeline, task.right, on_start(len(queries)))
@@ -108,6 +102,13 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: Ca
             report = report_of(config, rows, questions=len(queries), price=price)
             report.write(folder)
     return report
+
+
+def pool_of(config: RunConfig, task: "Task") -> Sequence[Example]:
+    """What demonstrations are chosen from: the task's own where a selector is given and no file."""
+    if config.selector and not (config.pool or config.demos):
+        return task.load_pool(None, None)
+    return config.examples(lambda source: task.load_pool(source, None))
 
 
 def answer(

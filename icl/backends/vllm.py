@@ -205,6 +205,7 @@ class VLLM:
         engine = await self._started()
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True, **sampling)
         try:
@@ -213,6 +214,8 @@ class VLLM:
                     return output
         except ValueError as error:
             raise ModelError(f"vLLM refused a request of {len(ids)} prompt tokens: {error}") from error
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise ModelError(f"vLLM failed at a request of {len(ids)} prompt tokens: {error!r}") from error
         raise ModelError(f"vLLM ended a request of {len(ids)} prompt tokens without an answer")
 
 
