@@ -1,6 +1,7 @@
 """The command line. Everything heavy is imported inside the commands: `icl --help` answers at once."""
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         typer.echo(report.model_dump_json(indent=1))
     else:
         _print(report.table())
-        typer.echo(f"\n{out}/report.json has it all; made by: {_command()}")
+        typer.echo(f"\n{report.signature}\n{_command()}\n{out}/report.json has it all")
     if report.failed:
         _fail(
             f"{report.failed} of {report.questions} questions failed, first: {_first_error(folder)}; run the same again"
@@ -156,6 +157,8 @@ def list_command(
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, a failure of the model's side exit code 1."""
     warnings.showwarning = _show_warning
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("icl").setLevel(logging.INFO)
     try:
         app()
     except ICLError as error:

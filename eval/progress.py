@@ -37,18 +37,22 @@ def _bar() -> Iterator[Callable[[int], Callable[[Row], None]]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    bar = Progress(*columns, console=Console(stderr=True))
 
-        def on_start(total: int) -> Callable[[Row], None]:
-            task, tally = bar.add_task("questions", total=total, said=""), _Tally()
+    def on_start(total: int) -> Callable[[Row], None]:
+        bar.start()  # only now: what came before may have had a bar of its own
+        task, tally = bar.add_task("questions", total=total, said=""), _Tally()
 
-            def on_row(row: Row) -> None:
-                tally.add(row)
-                bar.update(task, advance=1, said=str(tally))
+        def on_row(row: Row) -> None:
+            tally.add(row)
+            bar.update(task, advance=1, said=str(tally))
 
-            return on_row
+        return on_row
 
+    try:
         yield on_start
+    finally:
+        bar.stop()
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Report(BaseModel):
             lines.append(("cost", f"{self.cost:,.4f}"))
         if self.dropped_demos:
             lines.append(("demonstrations dropped", f"{self.dropped_demos:,}"))
-        return [*lines, ("signature", self.signature)]
+        return lines
 
     def _shown_points(self) -> list[CurvePoint]:
         from eval.curve import ticks
@@ -158,12 +158,19 @@ def signature(config: RunConfig, questions: int) -> str:
         "backend": config.backend.name,
         "template": config.template,
         "strategy": _part(config.strategy),
-        "demos": f"{_part(config.selector)}:{config.k}" if config.selector else config.demos or "none",
+        "demos": _demos(config),
         "order": _part(config.orderer),
         "seed": config.seed,
         "version": ours,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+
+def _demos(config: RunConfig) -> str:
+    if not config.k or not (config.selector or config.demos):
+        return "none"
+    source = Path(config.pool or config.demos or "train").name
+    return f"{config.k} of {source} by {_part(config.selector) if config.selector else 'place'}"
 
 
 def _part(part: Any) -> str:

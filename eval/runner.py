@@ -30,6 +30,7 @@ HOPELESS = 20
 
 Right = Callable[[str | None, str | None], bool]
 OnRow = Callable[[Row], None]
+OnStart = Callable[[int], OnRow]
 
 
 @dataclass
@@ -39,12 +40,12 @@ class Answering:
     Args:
         pipeline: fitted.
         right: whether a canonical answer is the gold one.
-        on_row: called for each question as it is done: a progress bar.
+        on_start: called when the prompts are made, with their number; returns what to call for each question done.
     """
 
     pipeline: Pipeline
     right: Right = same_answer
-    on_row: OnRow = lambda _: None
+    on_start: OnStart = lambda _: lambda _: None
     done: dict[str, Row] = field(default_factory=dict, init=False)
 
     async def run(self, queries: Sequence[Example]) -> list[Row]:
@@ -54,6 +55,7 @@ class Answering:
         model that never answers) stops the run.
         """
         problems = await self.pipeline.problems(queries)
+        self._on_row = self.on_start(len(problems))
         await gather(self._one, problems, limit=self.pipeline.concurrency)
         return self.rows(queries)
 
@@ -70,10 +72,10 @@ class Answering:
             if len(self.done) >= HOPELESS and all(one.outcome is Outcome.FAILED for one in self.done.values()):
                 raise ModelError(f"the first {len(self.done)} questions all failed, the last with: {error}") from error
         self.done[row.id] = row
-        self.on_row(row)
+        self._on_row(row)
 
 
-def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: Callable[[int], OnRow]) -> Report:
+def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: OnStart) -> Report:
     """Run an evaluation in its folder, or continue it, and return its report.
 
     Stopped at any point, by Ctrl-C or an error, the folder holds the rows that are done and a report of them that says
@@ -92,7 +94,7 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: Ca
         pool = pool_of(config, task)
         folder.begin(config)
         pipeline, metered = config.build(folder.samples)
-        answering = Answering(pipeline, task.right, on_start(len(queries)))
+        answering = Answering(pipeline, task.right, on_start)
         try:
             with _session(folder, pipeline, metered):
                 asyncio.run(_fit_and_run(answering, pool, queries))
@@ -111,13 +113,11 @@ def pool_of(config: RunConfig, task: "Task") -> Sequence[Example]:
     return config.examples(lambda source: task.load_pool(source, None))
 
 
-def answer(
-    config: PipelineConfig, queries: Sequence[Example], store: Any, on_start: Callable[[int], OnRow]
-) -> list[Row]:
+def answer(config: PipelineConfig, queries: Sequence[Example], store: Any, on_start: OnStart) -> list[Row]:
     """Answer questions with a pipeline in words, keeping completions in `store`; rows in the order of the questions."""
     pool = config.examples()
     pipeline, _ = config.build(store)
-    answering = Answering(pipeline, on_row=on_start(len(queries)))
+    answering = Answering(pipeline, on_start=on_start)
     return asyncio.run(_fit_and_run(answering, pool, queries))
 
 

