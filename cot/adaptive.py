@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from cot.self_consistency import Weighing, refuse_greedy, voted
 from cot.votes import settled
@@ -9,6 +10,8 @@ from icl.lm import LM, Completion, Request
 from icl.trace import Problem, Thought, Trace, sampled
 from templates.answers import spelt_alike
 from templates.errors import UserError
+
+Rule: TypeAlias = Callable[[Sequence[str | None]], bool]  # whether the answers so far settle the vote
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,14 @@ class AdaptiveSelfConsistency:
     Args:
         most: paths, at the most.
         window: paths in one request: the paper asks one by one, which leaves an engine idle.
-        stop: whether the answers so far settle the vote; `unanimous(window)` is the rule of Li et al. 2024.
+        stop: "settled" is the rule above; "unanimous" stops when a window says one thing (Li et al. 2024,
+            arXiv:2401.10480); a function of the answers so far is a rule of one's own.
         temperature: as in `SelfConsistency`, and so are the others.
     """
 
     most: int = 40
     window: int = 5
-    stop: Callable[[Sequence[str | None]], bool] = settled
+    stop: Literal["settled", "unanimous"] | Rule = "settled"
     temperature: float = 0.7
     top_k: int = 40
     top_p: float = 1.0
@@ -38,6 +42,8 @@ class AdaptiveSelfConsistency:
     def __post_init__(self) -> None:
         """Refuse windows that get nowhere."""
         refuse_greedy(self.temperature, self.most)
+        if self.stop not in ("settled", "unanimous") and not callable(self.stop):
+            raise UserError(f'stop is "settled", "unanimous" or a function of the answers, got {self.stop!r}')
         if not 1 <= self.window <= self.most:
             raise UserError(f"a window has 1 to most={self.most} paths, got window={self.window}")
 
@@ -45,10 +51,8 @@ class AdaptiveSelfConsistency:
         """A window at a time; the next one depends on what this one said."""
         paths: list[Completion] = []
         thoughts: tuple[Thought, ...] = ()
-        prompt = problem.prompt
-        while len(paths) < self.most and not (
-            paths and self.stop(spelt_alike([thought.answer for thought in thoughts]))
-        ):
+        prompt, settles = problem.prompt, self._rule()
+        while len(paths) < self.most and not (paths and settles(spelt_alike([t.answer for t in thoughts]))):
             window = await lm.generate(
                 Request(
                     prompt,
@@ -66,7 +70,12 @@ class AdaptiveSelfConsistency:
             paths += window
         return voted(thoughts, paths, self.weigh)
 
+    def _rule(self) -> Rule:
+        if self.stop == "settled":
+            return settled
+        return unanimous(self.window) if self.stop == "unanimous" else self.stop
 
-def unanimous(window: int) -> Callable[[Sequence[str | None]], bool]:
+
+def unanimous(window: int) -> Rule:
     """Stop when the last `window` paths all say the same (Li et al. 2024, arXiv:2401.10480)."""
     return lambda answers: len(answers) >= window and answers[-1] is not None and len(set(answers[-window:])) == 1

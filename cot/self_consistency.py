@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cot.votes import normalised_sum, unnormalised_sum, unweighted
-from icl.lm import LM, Completion, Request
+from icl.lm import GREEDY, LM, Completion, Request
 from icl.trace import Problem, Thought, Trace, sampled
 from icl.votes import Votes
 from templates.answers import spelt_alike
@@ -21,7 +21,8 @@ class SelfConsistency:
 
     Wang et al. 2023, arXiv:2203.11171.
 
-    Unlike `FewShotCoT`: n samples at a temperature, in one request, instead of one greedy path.
+    Unlike `FewShotCoT`: n samples at a temperature, in one request, instead of one greedy path. A tie goes to the
+    answer with the higher summed log-probability where `weigh` asks the engine for them, otherwise to the first seen.
 
     Args:
         n: paths.
@@ -72,5 +73,5 @@ def voted(thoughts: tuple[Thought, ...], paths: Sequence[Completion], weigh: Wei
 
 def refuse_greedy(temperature: float, n: int) -> None:
     """Greedy paths are all the same, so their vote says nothing."""
-    if temperature <= 0 or n < 1:
+    if temperature < GREEDY or n < 1:
         raise UserError(f"self-consistency needs temperature > 0 and n ≥ 1, got temperature={temperature}, n={n}")

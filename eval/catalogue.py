@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from eval.registry import REGISTRY, find
 from eval.task import Task
 from templates.errors import UnknownName
-from templates.library import library_names
+from templates.library import library_names, source_of
 
 
 def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
@@ -19,7 +19,7 @@ def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
 
 def _entries(kind: str) -> dict[str, str]:
     if kind == "templates":
-        return {name: _source(name) for name in library_names()}
+        return {name: source_of(name) for name in library_names()}
     return {name: _about(find(kind, name)) for name in REGISTRY[kind]}
 
 
@@ -27,9 +27,3 @@ def _about(thing: object) -> str:
     if isinstance(thing, Task):
         return thing.about
     return (thing.__doc__ or "").strip().splitlines()[0]
-
-
-def _source(name: str) -> str:
-    from templates.library import source_of
-
-    return source_of(name)

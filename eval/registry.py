@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
 from templates.errors import UnknownName, UserError
 
@@ -70,7 +70,18 @@ def build(kind: str, name: str, *values: Any, **params: Any) -> Any:
     except TypeError as error:
         takes = [parameter for parameter in signature(make).parameters if parameter != "self"]
         raise UserError(f"{_ONE[kind]} {name!r}: {error}; it takes {', '.join(takes) or 'nothing'}") from error
+    hints = get_type_hints(make.__init__)
+    for key, value in params.items():
+        if not _fits(value, hints.get(key)):
+            raise UserError(f"{_ONE[kind]} {name!r}: {key} is of type {hints[key].__name__}, got {value!r}")
     return make(*values, **params)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from outside is of the plain type that is asked for; other types look after themselves."""
+    if kind not in (int, float, str, bool):
+        return True
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
 _ONE = {

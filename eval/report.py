@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from cot.votes import maj_curve, mean_and_error
 from eval.config import RunConfig
 from eval.folder import RunFolder
-from eval.rows import Outcome, Row, counted
+from eval.rows import Outcome, Right, Row, counted
 from eval.stats import wilson
 from icl.backends.metered import Meter, Price
 from templates.answers import same_answer
@@ -57,7 +57,9 @@ class Report(BaseModel):
     def write(self, folder: RunFolder) -> None:
         """`report.json`, and the vote curve as PNG and SVG where there is one."""
         folder.write("report.json", self.model_dump_json(indent=1) + "\n")
-        if self.curve:
+        if not self.curve:
+            folder.remove("curve.png", "curve.svg")
+        else:
             from eval.curve import Curve, draw
 
             label = f"{self.config.strategy.name}, {Path(self.config.model).name}"
@@ -105,10 +107,12 @@ class Report(BaseModel):
         return [self.curve[m - 1] for m in ticks(len(self.curve))] if self.curve else []
 
 
-def report_of(config: RunConfig, rows: Sequence[Row], *, questions: int, price: Price) -> Report:
+def report_of(
+    config: RunConfig, rows: Sequence[Row], *, questions: int, price: Price, right: Right = same_answer
+) -> Report:
     """The report of the rows that are done, of so many questions."""
     outcomes = counted(rows)
-    answered = len(rows) - outcomes[Outcome.FAILED]
+    answered = outcomes[Outcome.RIGHT] + outcomes[Outcome.WRONG] + outcomes[Outcome.UNREAD]
     meter = Meter(
         calls=sum(row.calls for row in rows),
         prompt_tokens=sum(row.prompt_tokens for row in rows),
@@ -120,7 +124,7 @@ def report_of(config: RunConfig, rows: Sequence[Row], *, questions: int, price: 
         questions=questions,
         outcomes=outcomes,
         accuracy=_accuracy(outcomes[Outcome.RIGHT], answered) if answered else None,
-        curve=vote_curve(rows),
+        curve=vote_curve(rows, right),
         calls=meter.calls,
         prompt_tokens=meter.prompt_tokens,
         completion_tokens=meter.completion_tokens,
@@ -131,14 +135,14 @@ def report_of(config: RunConfig, rows: Sequence[Row], *, questions: int, price: 
     )
 
 
-def vote_curve(rows: Sequence[Row]) -> list[CurvePoint]:
+def vote_curve(rows: Sequence[Row], right: Right = same_answer) -> list[CurvePoint]:
     """maj@m for every m up to the number of samples; empty unless all questions have as many, more than one."""
-    voted = [row for row in rows if row.outcome is not Outcome.FAILED]
+    voted = [row for row in rows if row.outcome not in (None, Outcome.FAILED)]
     sizes = {len(row.answers) for row in voted}
     if len(sizes) != 1 or max(sizes) < 2:  # noqa: PLR2004 - one sample has no curve
         return []
-    right = np.array([maj_curve(row.answers, partial(same_answer, row.gold)) for row in voted])  # [Q, n]
-    means, errors = mean_and_error(right)  # [n], [n]
+    values = np.array([maj_curve(row.answers, partial(right, row.gold)) for row in voted])  # [Q, n]
+    means, errors = mean_and_error(values)  # [n], [n]
     pairs = enumerate(zip(means.tolist(), errors.tolist(), strict=True), start=1)
     return [CurvePoint(m=m, accuracy=mean, error=error if len(voted) > 1 else None) for m, (mean, error) in pairs]
 

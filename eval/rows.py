@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from icl.trace import Problem, Trace
 
+Right = Callable[[str | None, str | None], bool]  # whether two answers are one
+
 
 class Outcome(StrEnum):
     """Right, wrong, unread and failed are four different things; an exception is never a score."""
@@ -37,7 +39,7 @@ class Row(BaseModel):
     error: str | None = None
 
 
-def row_of(problem: Problem, result: Trace | Exception, right: Callable[[str | None, str | None], bool]) -> Row:
+def row_of(problem: Problem, result: Trace | Exception, right: Right) -> Row:
     """The row of a question that was answered, or that failed."""
     gold = problem.query.answer
     row = Row(
@@ -66,7 +68,7 @@ def row_of(problem: Problem, result: Trace | Exception, right: Callable[[str | N
     )
 
 
-def outcome_of(answer: str | None, gold: str, right: Callable[[str | None, str | None], bool]) -> Outcome:
+def outcome_of(answer: str | None, gold: str, right: Right) -> Outcome:
     """Of a question that was answered."""
     if answer is None:
         return Outcome.UNREAD

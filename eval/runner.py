@@ -10,7 +10,7 @@ from eval.config import PipelineConfig, RunConfig
 from eval.folder import RunFolder
 from eval.registry import find
 from eval.report import Report, report_of
-from eval.rows import Outcome, Row, row_of
+from eval.rows import Outcome, Right, Row, row_of
 from icl.backends.cached import Cached
 from icl.backends.metered import Metered, Price
 from icl.concurrency import gather
@@ -20,7 +20,7 @@ from icl.lm import find as find_layer
 from icl.pipeline import Pipeline
 from icl.trace import Problem
 from templates.answers import same_answer
-from templates.errors import ModelError, PromptTooLong
+from templates.errors import DataError, ModelError, PromptTooLong
 
 if TYPE_CHECKING:
     from eval.task import Task
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # When so many questions have failed and none was answered, the model is not there: the rest is not tried.
 HOPELESS = 20
 
-Right = Callable[[str | None, str | None], bool]
 OnRow = Callable[[Row], None]
 OnStart = Callable[[int], OnRow]
 
@@ -91,18 +90,25 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: On
     with folder.locked():
         config = config.with_digests()
         queries = task.load(config.data, config.limit)
+        if unanswered := [query.id for query in queries if query.answer is None]:
+            raise DataError(
+                f"{len(unanswered)} questions have no answer to compare with, first {unanswered[0]!r}; "
+                "`icl run` answers questions without"
+            )
         pool = pool_of(config, task)
-        folder.begin(config)
+        folder.check(config)
         pipeline, metered = config.build(folder.samples)
+        folder.begin(config)
         answering = Answering(pipeline, task.right, on_start)
         try:
             with _session(folder, pipeline, metered):
                 asyncio.run(_fit_and_run(answering, pool, queries))
         finally:
             rows = answering.rows(queries)
-            folder.write_rows(rows)
-            report = report_of(config, rows, questions=len(queries), price=price)
-            report.write(folder)
+            report = report_of(config, rows, questions=len(queries), price=price, right=task.right)
+            if rows or not folder.has_rows:  # a session that answered nothing leaves what is there
+                folder.write_rows(rows)
+                report.write(folder)
     return report
 
 

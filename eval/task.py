@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.rows import Right
 from icl.example import Example
 from templates.answers import same_answer
 
@@ -30,4 +31,4 @@ class Task:
     templates: dict[str, str]
     demos: str
     about: str
-    right: Callable[[str | None, str | None], bool] = same_answer
+    right: Right = same_answer

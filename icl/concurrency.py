@@ -27,5 +27,6 @@ async def gather(work: Callable[[A], Awaitable[B]], items: Sequence[A], limit: i
             for _ in range(min(limit, len(items))):
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
     return [results[i] for i in range(len(items))]

@@ -1,6 +1,7 @@
 """What a language model is to the rest of the project: requests in, completions out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
@@ -170,7 +171,8 @@ def find(lm: LM, capability: type[T]) -> T | None:
 
 
 async def aclose(lm: LM) -> None:
-    """Close every layer of the model, outermost first."""
-    for layer in layers(lm):
-        if isinstance(layer, Closing):
-            await layer.aclose()
+    """Close every layer of the model, outermost first, and also those behind one that fails to close."""
+    async with AsyncExitStack() as stack:
+        for layer in reversed(list(layers(lm))):
+            if isinstance(layer, Closing):
+                stack.push_async_callback(layer.aclose)

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def load_examples(
         source: a path, the name of a hub data set ("openai/gsm8k"), or rows: a `datasets.Dataset`, a list of mappings.
         fields: the input columns, the question first; by default all but answer, rationale and id, in the file's order.
         answer: the column that holds the answer. One with "####" is cut there into rationale and answer, as in GSM8K.
+            (Its notes for a calculator, "<<48/2=24>>", stay in the rationale; the task `gsm8k` leaves them out.)
         rationale: the column that holds the reasoning, where there is one.
         split: of a hub data set.
         config: of a hub data set, such as "main".
@@ -42,6 +44,8 @@ def load_examples(
     Raises:
         DataError: no such file, an empty one, or a bad row: names file, line and field.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit is at least 1, got {limit}")
     name, rows = _open(source, split, config)
     examples: list[Example] = []
     for place, row in islice(rows, limit):
@@ -79,7 +83,13 @@ def _example(
     if found is not None and reasoning is None and _GSM8K in found:
         before, _, after = found.rpartition(_GSM8K)
         reasoning, found = before.strip(), after.strip()
-    return Example(values.get("id", default_id), {name: values[name] for name in names}, found, reasoning)
+    inputs = {name: values[name] for name in names}
+    return Example(values.get("id") or f"{default_id}-{_digest(inputs)}", inputs, found, reasoning)
+
+
+def _digest(inputs: Mapping[str, str]) -> str:
+    # Rows without ids of their own, in two files of one name, are the same example only if they ask the same.
+    return blake2b(json.dumps(inputs).encode(), digest_size=3).hexdigest()
 
 
 def _text(value: str | float | bool) -> str:  # noqa: FBT001 - a value of a row
@@ -99,7 +109,7 @@ def _open(
         if not path.is_file():
             raise DataError(f"no file {path}; check the path")
         return path.name.split(".")[0], readers[kind.removesuffix(".gz")](path)
-    if path.exists() or path.suffix:
+    if path.exists():
         raise DataError(f"{path} is not a .jsonl, .json or .csv file (each may be .gz); convert it to one of them")
     return f"{path.name}-{split}", _hub(str(source), split, config)
 

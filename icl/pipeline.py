@@ -15,7 +15,7 @@ from icl.seeds import seed_for
 from icl.selectors import Selector
 from icl.selectors.leaks import leaked
 from icl.trace import Problem, Strategy, Trace
-from templates.errors import Unsupported, UserError
+from templates.errors import ModelError, Unsupported, UserError
 from templates.template import Template
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Pipeline:
         selector: which demonstrations a question gets; None for none.
         orderer: in which order; most useful last by default.
         k: how many demonstrations.
-        seed: of all random choices; each question draws from its own stream.
+        seed: of the model's samples; each question draws from its own stream. Selectors and orderers have their own.
         concurrency: questions in progress at once; far more than the engine runs, so that it never waits.
     """
 
@@ -110,9 +110,17 @@ class Pipeline:
         if counter is None or not any(problem.demos for problem in problems):
             return problems
         try:
-            budget = await counter.context() - getattr(self.strategy, "max_tokens", _COMPLETION)
+            context = await counter.context()
+            budget = context - getattr(self.strategy, "max_tokens", _COMPLETION)
+            if budget < 1:
+                raise UserError(
+                    f"max_tokens={context - budget} leaves no room for a prompt in a context of {context}; lower it"
+                )
             fitted = await within(problems, counter, budget)
         except Unsupported:  # a server that does not count: a prompt that is too long comes back as such
+            return problems
+        except ModelError as error:  # what is stored needs no server
+            warnings.warn(f"the prompts could not be counted and go out whole: {error}", stacklevel=3)
             return problems
         if dropped := sum(problem.dropped for problem in fitted):
             short = sum(problem.dropped > 0 for problem in fitted)

@@ -8,8 +8,9 @@ from icl.example import Demo, Example
 from icl.lm import LM, Completion, Usage
 from icl.votes import Votes
 from templates.answers import Reader
+from templates.errors import UserError
 from templates.prompt import Prompt
-from templates.template import Template
+from templates.template import Fields, Template
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,13 @@ class Problem:
     @property
     def prompt(self) -> Prompt:
         """The template's prompt for the query and its demonstrations."""
-        shown = [(demo.example.shown, demo.example.answer or "") for demo in self.demos]
-        return self.template.render(self.query.fields, shown)
+        return self.template.render(self.query.fields, [_shown(demo.example) for demo in self.demos])
+
+
+def _shown(example: Example) -> tuple[Fields, str]:
+    if example.answer is None:
+        raise UserError(f"example {example.id!r} has no answer, so it cannot be a demonstration; leave it out")
+    return example.shown, example.answer
 
 
 @dataclass(frozen=True)

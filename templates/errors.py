@@ -14,6 +14,7 @@
     ├── ModelError               the model's side failed (exit code 1)
     │   ├── Transient            worth another try: busy, timed out, server error
     │   ├── BadReply             the server answered something that is not a completion
+    │   ├── Refused              the server refuses this one request; others may pass
     │   └── UnscriptedPrompt     a scripted model was asked what its script does not hold
     └── StorageError             results could not be written: disk full, no permission (exit code 1)
 
@@ -79,6 +80,10 @@ class Transient(ModelError):
 
 class BadReply(ModelError):
     """The server answered something that is not a completion."""
+
+
+class Refused(ModelError):
+    """The server refuses this one request, as a content filter does; others may pass."""
 
 
 class UnscriptedPrompt(ModelError):

@@ -1,4 +1,4 @@
-"""A model that never asks twice: every completion is stored the moment it arrives."""
+"""A model that is asked only for what is not stored: every completion is, the moment it arrives."""
 
 import json
 from collections.abc import Sequence

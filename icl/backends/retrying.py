@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from icl.lm import LM, Completion, Request, Score, ScoringLM
+from icl.lm import LM, Completion, Counting, Request, Score, ScoringLM, find
 from icl.seeds import generator
 from templates.errors import BadReply, Transient, Unsupported, UserError
 from templates.prompt import Prompt, as_json
@@ -66,6 +67,20 @@ class Retrying:
         said = json.dumps([as_json(prompt), *continuations])
         return await self._retried(lambda: inner.score(prompt, continuations), said)
 
+    async def count(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The wrapped model's counts, where it counts."""
+        counter = self._counter()
+        return await self._retried(lambda: counter.count(prompts), "count")
+
+    async def context(self) -> int:
+        """The wrapped model's context, where it tells."""
+        return await self._retried(self._counter().context, "context")
+
+    def _counter(self) -> Counting:
+        if counter := find(self.inner, Counting):  # type: ignore[type-abstract]
+            return counter
+        raise Unsupported(f"{self.inner.name} does not count tokens")
+
     async def _retried(self, call: Callable[[], Awaitable[T]], request: str) -> T:
         jitter = generator(self.seed, request)
         attempt = 0
@@ -75,7 +90,8 @@ class Retrying:
                 return await call()
             except (Transient, BadReply) as error:
                 if attempt >= self.attempts:
-                    error.args = (f"{error}; gave up after {attempt} attempts",)
-                    raise
+                    last = copy(error)  # others may wait for the same one
+                    last.args = (f"{error}; gave up after {attempt} attempts",)
+                    raise last from error
                 asked = getattr(error, "after", None) or 0.0
             await self.sleep(asked + jitter.uniform(0, min(self.most, self.first * 2 ** (attempt - 1))))

@@ -33,6 +33,20 @@ def split(tokenizer: Any, prompt: Prompt, continuation: str) -> tuple[list[int],
     return context, _ids(tokenizer, continuation, special=False)
 
 
+def begun(ids: list[int], model: str) -> list[int]:
+    """The prompt's token ids, of which there must be one: after nothing, nothing can be predicted.
+
+    Raises:
+        UserError: the prompt is empty, and the model's tokenizer begins no text.
+    """
+    if not ids:
+        raise UserError(
+            f"the prompt is empty and the tokenizer of {model!r} puts nothing before it, so that there is nothing to "
+            f"continue; begin with some text"
+        )
+    return ids
+
+
 def room_for(prompt_tokens: int, max_tokens: int, context: int) -> int:
     """How many of `max_tokens` fit after the prompt, at least one. This is also what vLLM does.
 

@@ -22,8 +22,26 @@ from templates.prompt import Prompt
 
 T = TypeVar("T")
 
-# Engine arguments that change what the model says, so they belong to its name and to every cache key.
-_NAMED = ("dtype", "quantization", "tokenizer", "hf_overrides", "rope_scaling", "kv_cache_dtype")
+# Engine arguments that say where and how fast, not what: all others belong to the name, and so to every cache key.
+PLACEMENT = frozenset(
+    {
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "distributed_executor_backend",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "block_size",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "download_dir",
+        "disable_log_stats",
+        "use_tqdm_on_load",
+    }
+)
 # Without a GPU vLLM would claim most of the machine's memory for its cache.
 _CPU_CACHE_BYTES = 4 * 2**30
 
@@ -54,8 +72,8 @@ class VLLM:
 
     @cached_property
     def name(self) -> str:
-        """Backend, model, and the engine arguments that change what it says."""
-        said = [f"{key}={self.engine_args[key]}" for key in _NAMED if key in self.engine_args]
+        """Backend, model, and the engine arguments that may change what it says."""
+        said = [f"{key}={self.engine_args[key]}" for key in sorted(self.engine_args.keys() - PLACEMENT)]
         return " ".join([f"vllm/{model_identity(self.model, self.revision)}", *said])
 
     async def generate(self, request: Request) -> list[Completion]:
@@ -72,7 +90,7 @@ class VLLM:
 
     async def context(self) -> int:
         """`max_model_len`, or else what the model's configuration says."""
-        return self._context
+        return await asyncio.to_thread(lambda: self._context)
 
     async def aclose(self) -> None:
         """Stop the engine and its worker processes."""
@@ -88,7 +106,9 @@ class VLLM:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self.engine_args.get("tokenizer", self.model), self.revision)
+        if "tokenizer" in self.engine_args:
+            return load_tokenizer(self.engine_args["tokenizer"], self.engine_args.get("tokenizer_revision"))
+        return load_tokenizer(self.model, self.revision)
 
     @cached_property
     def _context(self) -> int:
@@ -111,6 +131,7 @@ class VLLM:
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise Unsupported(
@@ -130,7 +151,10 @@ class VLLM:
             if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
                 args.setdefault("kv_cache_memory_bytes", _CPU_CACHE_BYTES)
         try:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=self.model, revision=self.revision, **args))
+            # Sized for throughput, as vLLM's own offline engine is: the default is sized for a server's latency.
+            engine = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(model=self.model, revision=self.revision, **args), usage_context=UsageContext.LLM_CLASS
+            )
         except Exception as error:
             raise ModelError(f"vLLM could not start {self.model!r} with {args}: {error}") from error
         # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from templates import answers
-from templates.errors import DataError, UnknownName
+from templates.errors import DataError, TemplateError, UnknownName
 from templates.template import Template
 from templates.verbalizer import Verbalizer
 
@@ -38,18 +38,21 @@ def load_template(name: str | Path) -> Template:
     file, stem = _read(name)
     if file.text is None:
         raise UnknownName(f"{stem!r} holds demonstrations, not a template; load it with load_demonstrations")
-    verbalizer = Verbalizer(file.labels) if file.labels else None
-    return Template(
-        text=file.text,
-        response=file.response,
-        instruction=file.instruction,
-        separator=file.separator,
-        stop=tuple(file.stop),
-        reader=verbalizer.read if verbalizer else READERS[file.reader],
-        chat=file.chat,
-        verbalizer=verbalizer,
-        name=stem,
-    )
+    try:
+        verbalizer = Verbalizer(file.labels) if file.labels else None
+        return Template(
+            text=file.text,
+            response=file.response,
+            instruction=file.instruction,
+            separator=file.separator,
+            stop=tuple(file.stop),
+            reader=verbalizer.read if verbalizer else READERS[file.reader],
+            chat=file.chat,
+            verbalizer=verbalizer,
+            name=stem,
+        )
+    except TemplateError as error:
+        raise TemplateError(f"{name}: {error}") from error
 
 
 def load_demonstrations(name: str | Path) -> list[dict[str, str]]:

@@ -153,12 +153,25 @@ def test_unanimous_window() -> None:
     assert not stop([None, None, None])
 
 
+async def test_rules_to_stop_by_name() -> None:
+    """The rule "unanimous" looks at the last window alone: three 18s after a 20 stop it, where "settled" goes on."""
+    said = ["is 20", "is 20", "is 20", "is 18", "is 18", "is 18", "is 1", "is 2", "is 3"]
+    asked = {}
+    for rule in ("unanimous", "settled"):
+        lm = Scripted({SHOWN: ["is 19", *said[1:]]})
+        await AdaptiveSelfConsistency(most=9, window=3, stop=rule)(PLAIN, lm)
+        asked[rule] = len(lm.requests)
+    assert asked == {"unanimous": 2, "settled": 3}
+
+
 def test_bad_settings_are_refused() -> None:
     """Greedy paths are all the same, and a window larger than the whole never ends."""
     with pytest.raises(UserError, match="temperature > 0 and n ≥ 1, got temperature=0"):
         SelfConsistency(temperature=0)
     with pytest.raises(UserError, match="window has 1 to most=4 paths, got window=5"):
         AdaptiveSelfConsistency(most=4, window=5)
+    with pytest.raises(UserError, match='stop is "settled", "unanimous" or a function of the answers, got 3'):
+        AdaptiveSelfConsistency(stop=3)  # type: ignore[arg-type]
 
 
 def test_reader_of_the_problem_is_the_template_s() -> None:

@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.eval.command import icl, questions, report, rows
-from tests.eval.server import fake_server
+from tests.fake_server import Fake, sampled
 
 
 @pytest.fixture
@@ -35,9 +36,8 @@ def words(data: Path, url: str, out: Path, *more: object) -> list[object]:
 def test_every_outcome_is_counted_apart(tmp_path: Path, data: Path) -> None:
     """Right, wrong and unread; the Wilson interval of 3 in 6; the share of votes; the tokens; the vote curve's ends."""
     said = {1: "is 2", 2: "is 4", 3: "is 6", 4: "is 7", 5: "dunno", 6: "dunno"}
-    with fake_server(
-        answer=lambda prompt, _: said[int(prompt.rsplit("What is ", 1)[1].split(maxsplit=1)[0])]
-    ) as server:
+    answer = sampled(lambda prompt, _: said[int(prompt.rsplit("What is ", 1)[1].split(maxsplit=1)[0])])
+    with Fake(answer).listening() as server:
         done = icl(*words(data, server.url, tmp_path / "run", "--samples", 3, "--json"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -53,7 +53,7 @@ def test_every_outcome_is_counted_apart(tmp_path: Path, data: Path) -> None:
 
 def test_the_table_ends_in_the_line_that_reproduces_it(tmp_path: Path, data: Path) -> None:
     """A person sees accuracy and interval, the signature, and the command."""
-    with fake_server() as server:
+    with Fake(sampled()).listening() as server:
         done = icl(*words(data, server.url, tmp_path / "run", "--strategy", "few-shot-cot"), COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "95 % interval" in done.stdout
@@ -64,7 +64,7 @@ def test_the_table_ends_in_the_line_that_reproduces_it(tmp_path: Path, data: Pat
 
 def test_failed_questions_are_not_wrong_ones(tmp_path: Path, data: Path) -> None:
     """A server that only answers garbage: all failed, none wrong, one sentence, exit code 1, rows that say why."""
-    with fake_server(garbage=True) as server:
+    with Fake(lambda *_: httpx.Response(200, text="<html>busy")).listening() as server:
         done = icl(
             *words(data, server.url, tmp_path / "run", "-k", 0, "--backend-arg", "vllm=false", "--strategy", "direct")
         )
@@ -75,15 +75,15 @@ def test_failed_questions_are_not_wrong_ones(tmp_path: Path, data: Path) -> None
     assert report(tmp_path / "run")["accuracy"] is None
 
 
-def test_a_server_that_is_down_is_said_at_once(tmp_path: Path, data: Path) -> None:
+def test_a_server_that_is_down_is_said(tmp_path: Path, data: Path) -> None:
     """The address and the question "is the server running?", exit code 1, no traceback, and a folder that continues."""
-    with fake_server() as server:
+    with Fake(sampled()).listening() as server:
         url = server.url
     done = icl(*words(data, url, tmp_path / "run"))
     assert done.returncode == 1
     assert "is the server running?" in done.stderr
     assert "Traceback" not in done.stderr
-    assert report(tmp_path / "run")["complete"] is False
+    assert report(tmp_path / "run")["outcomes"]["failed"] == 6
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,10 @@ def test_a_server_that_is_down_is_said_at_once(tmp_path: Path, data: Path) -> No
         (("--orderer", "similar"), "no orderer 'similar'; the nearest: similarity"),
         (("--backend", "vlm"), "no backend 'vlm'; the nearest: vllm"),
         (("--template", "math.cto.v1"), "no prompt text 'math.cto.v1' in the library; the nearest: math.cot.v1"),
-        (("--strategy", "direct", "--samples", 3), "strategy 'direct': got an unexpected keyword argument 'most'"),
+        (
+            ("--strategy", "direct", "--samples", 3),
+            "--samples is for self-consistency and adaptive-self-consistency; direct asks once",
+        ),
         (("--temperature", 0), "self-consistency needs temperature > 0"),
         (("--backend-arg", "nonsense"), "--backend-arg takes KEY=VALUE, got 'nonsense'"),
         (("--backend-arg", "tempo=3"), "backend 'openai': got an unexpected keyword argument 'tempo'"),
@@ -108,6 +111,44 @@ def test_a_user_s_mistake_is_one_sentence(tmp_path: Path, data: Path, more: tupl
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_finished_run_needs_no_server(tmp_path: Path, data: Path) -> None:
+    """All samples are stored: the same command gives the same report when the server is gone."""
+    with Fake(sampled()).listening() as server:
+        url = server.url
+        assert icl(*words(data, url, tmp_path / "run", "--samples", 3)).returncode == 0
+    before = (tmp_path / "run" / "report.json").read_bytes()
+    again = icl(*words(data, url, tmp_path / "run", "--samples", 3))
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run" / "report.json").read_bytes() == before
+
+
+def test_a_refused_setting_leaves_no_run_behind(tmp_path: Path, data: Path) -> None:
+    """The corrected command runs in the same folder."""
+    with Fake(sampled()).listening() as server:
+        assert icl(*words(data, server.url, tmp_path / "run", "--temperature", 0)).returncode == 2
+        assert icl(*words(data, server.url, tmp_path / "run", "--samples", 2)).returncode == 0
+
+
+def test_questions_without_answers_cannot_be_scored(tmp_path: Path, data: Path) -> None:
+    """They are refused by name, not counted as wrong."""
+    data.write_text('{"id": "a", "question": "What is 1 + 1?"}\n')
+    done = icl(*words(data, "http://127.0.0.1:9/v1", tmp_path / "run"))
+    assert done.returncode == 2
+    assert "1 questions have no answer to compare with, first 'a'; `icl run` answers" in done.stderr
+
+
+def test_an_edited_template_is_another_run(tmp_path: Path, data: Path) -> None:
+    """A template file is an input file like any other."""
+    own = tmp_path / "own.yaml"
+    own.write_text('source: mine\ntext: "Q: {question}\\nA: {answer}"\nreader: number\n')
+    with Fake(sampled()).listening() as server:
+        line = words(data, server.url, tmp_path / "run", "--template", own, "-k", 0, "--strategy", "direct")
+        assert icl(*line).returncode == 0
+        own.write_text('source: mine\ntext: "Q: {question}\\nA: {answer}"\nreader: boxed\n')
+        refused = icl(*line)
+    assert "digests.template" in refused.stderr
 
 
 def test_unknown_task(tmp_path: Path) -> None:
@@ -136,7 +177,7 @@ def test_bad_data_names_file_and_line(tmp_path: Path, data: Path, content: str, 
 def test_run_answers_questions_from_yaml(tmp_path: Path, data: Path) -> None:
     """`icl run`: a pipeline in YAML, questions without answers in, one row each out; again it asks nothing."""
     (tmp_path / "in.jsonl").write_text('{"id": "one", "question": "What is 4 + 4?"}\n')
-    with fake_server(answer=lambda *_: "is 8") as server:
+    with Fake(sampled(lambda *_: "is 8")).listening() as server:
         (tmp_path / "pipeline.yaml").write_text(
             f"model: fake\nbackend: {{name: openai, base_url: '{server.url}'}}\ntemplate: math.cot.v1\n"
             f"strategy: {{name: self-consistency, n: 3}}\nselector: bm25\nk: 2\npool: {data}\n"
@@ -147,7 +188,7 @@ def test_run_answers_questions_from_yaml(tmp_path: Path, data: Path) -> None:
     (row,) = [json.loads(row) for row in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert (row["id"], row["answer"], row["share"], row["outcome"]) == ("one", "8", 1.0, None)
     assert len(row["demos"]) == 2
-    assert len(server.asked) == 3
+    assert len(server.samples) == 3
 
 
 def test_a_wrong_field_in_yaml_is_named(tmp_path: Path) -> None:
@@ -180,7 +221,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path, data: Path) -
 
     from tests.eval.command import line
 
-    with fake_server(answer=lambda *_: "is 2 " + "x" * 20_000) as server:
+    with Fake(sampled(lambda *_: "is 2 " + "x" * 20_000)).listening() as server:
         whole = words(data, server.url, tmp_path / "run", "--samples", 4)
         limited = subprocess.run(
             line(tuple(whole)),

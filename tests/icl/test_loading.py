@@ -13,9 +13,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_gsm8k_rows_are_cut_at_the_hashes(tmp_path: Path) -> None:
-    """GSM8K keeps rationale and answer in one field; ids are file name and row."""
+    """GSM8K keeps rationale and answer in one field; ids are file name, row, and a digest of what is asked."""
     path = write(tmp_path / "test.jsonl", '{"question": "1+1?", "answer": "It is <<1+1=2>>2.\\n#### 2"}\n\n')
-    assert load_examples(path) == [Example("test/0", {"question": "1+1?"}, "2", "It is <<1+1=2>>2.")]
+    assert load_examples(path) == [Example("test/0-80911d", {"question": "1+1?"}, "2", "It is <<1+1=2>>2.")]
 
 
 def test_csv_json_gz_and_rows_in_memory(tmp_path: Path) -> None:
@@ -31,7 +31,8 @@ def test_csv_json_gz_and_rows_in_memory(tmp_path: Path) -> None:
 def test_columns_can_be_named(tmp_path: Path) -> None:
     """The question comes first; other columns are left out."""
     path = write(tmp_path / "x.jsonl", '{"label": "pos", "text": "fun", "note": "x"}\n')
-    assert load_examples(path, fields=["text"], answer="label") == [Example("x/0", {"text": "fun"}, "pos")]
+    (example,) = load_examples(path, fields=["text"], answer="label")
+    assert (example.fields, example.answer) == ({"text": "fun"}, "pos")
 
 
 def test_limit_stops_reading(tmp_path: Path) -> None:
@@ -78,3 +79,17 @@ def test_missing_field_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl.gz").write_bytes(b"not gzip")
     with pytest.raises(DataError, match="cannot be read"):
         load_examples(tmp_path / "x.jsonl.gz")
+
+
+def test_rows_of_other_files_are_other_examples(tmp_path: Path) -> None:
+    """Made-up ids say what is asked: only the same question in two files of one name has the same id."""
+    first = load_examples([{"question": "a", "answer": "1"}, {"question": "b", "answer": "2"}])
+    second = load_examples([{"question": "c", "answer": "1"}, {"question": "b", "answer": "2"}])
+    assert [a.id == b.id for a, b in zip(first, second, strict=True)] == [False, True]
+    assert load_examples(write(tmp_path / "x.jsonl", '{"q": "a"}\n'))[0].id != first[0].id
+
+
+def test_a_limit_of_nothing_is_refused() -> None:
+    """The value is named."""
+    with pytest.raises(DataError, match="a limit is at least 1, got -1"):
+        load_examples([{"question": "a"}], limit=-1)

@@ -162,3 +162,18 @@ async def test_the_meter_sees_failures_and_how_many_calls_are_open() -> None:
     results = await asyncio.gather(*(metered.generate(Request("a")) for _ in range(3)), return_exceptions=True)
     assert [type(r) for r in results] == [ModelError] * 3
     assert (metered.meter.failed, metered.meter.most_open) == (3, 3)
+
+
+async def test_no_room_for_a_prompt_names_the_setting() -> None:
+    """A completion larger than the context is refused, not answered with no demonstrations."""
+    pipeline = Pipeline(Echo(10), TEMPLATE, Direct(max_tokens=12), selector=Fixed(), k=2)
+    await pipeline.afit(POOL)
+    with pytest.raises(UserError, match=r"max_tokens=12 leaves no room for a prompt in a context of 10; lower it"):
+        await pipeline.problems(QUERIES[:1])
+
+
+async def test_a_demonstration_without_an_answer_is_never_shown() -> None:
+    """Also where it did not come through a pool."""
+    pipeline = Pipeline(Echo(100), TEMPLATE, Direct(), selector=Fixed([Example("x", {"question": "a"})]), k=1)
+    with pytest.raises(UserError, match="example 'x' has no answer, so it cannot be a demonstration"):
+        await pipeline.arun(QUERIES[:1])

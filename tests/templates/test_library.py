@@ -1,3 +1,6 @@
+import operator
+import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ from templates.answers import number, same_answer
 from templates.errors import DataError, UnknownName
 from templates.library import library_names, source_of
 
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+EQUATION = re.compile(r"([\d.]+) ([-+*/]) ([\d.]+) = (\d+(?:\.\d+)?)")
 TEMPLATES = [name for name in library_names() if ".demos." not in name]
 
 
@@ -31,6 +36,10 @@ def test_eight_demonstrations_end_in_their_answers() -> None:
     assert len(demos) == 8
     for demo in demos:
         assert number(demo["rationale"]) == demo["answer"]
+        equations = EQUATION.findall(demo["rationale"])
+        assert len(equations) == demo["rationale"].count("=") > 0
+        for a, sign, b, c in equations:
+            assert OPERATORS[sign](Fraction(a), Fraction(b)) == Fraction(c)
 
 
 def test_plain_and_chat_ask_the_same() -> None:

@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    (folder / "model.safetensors").write_bytes(bytes(6 * 2**20))
     return folder
 
 
@@ -31,14 +31,24 @@ def test_a_folder_is_known_by_its_content(folder: Path, tmp_path: Path) -> None:
     assert model_identity(f"{elsewhere}/") == f"tiny@{digest}"
 
 
-@pytest.mark.parametrize("place", [0, 2**20 - 1, 2**21, 3 * 2**20 - 1])
+@pytest.mark.parametrize("place", [0, 2**20 - 1, 3 * 2**20, 5 * 2**20, 6 * 2**20 - 1])
 def test_other_weights_are_another_model(folder: Path, place: int) -> None:
-    """One changed byte in the first or last MiB of the weights shows."""
+    """One changed byte in the first or last MiB of the weights shows, or in the middle."""
     before = model_identity(str(folder))
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[place] = 1
     (folder / "model.safetensors").write_bytes(weights)
     assert model_identity(str(folder)) != before
+
+
+def test_a_changed_matrix_is_another_model(folder: Path) -> None:
+    """Of 6 MiB no 100 KiB can change unseen: 64 places are 96 KiB apart."""
+    before = model_identity(str(folder))
+    for place in range(0, 6 * 2**20 - 100 * 2**10, 499 * 2**10):
+        weights = bytearray(6 * 2**20)
+        weights[place : place + 100 * 2**10] = b"w" * (100 * 2**10)
+        (folder / "model.safetensors").write_bytes(weights)
+        assert model_identity(str(folder)) != before
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"])

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from icl.backends import OpenAI
+from icl.backends import OpenAI, Retrying
 from icl.backends.server import retry_after
 from icl.lm import Counting, Request, ScoringLM
-from templates.errors import BadReply, ICLError, PromptTooLong, Transient, Unsupported, UserError
+from templates.errors import BadReply, ICLError, ModelError, PromptTooLong, Refused, Transient, Unsupported, UserError
 from templates.prompt import Turn
-from tests.icl.backends.fake_server import Fake, completion, models, on_a_socket, say
+from tests.fake_server import Fake, completion, models, on_a_socket, say
 
 CHAT = (Turn("user", "9 * 2?"),)
 
@@ -78,6 +78,50 @@ async def test_vllm_is_recognised_once() -> None:
     assert all(body["repetition_penalty"] == 1.0 for _, body in fake.asked)
 
 
+async def test_a_dead_server_is_asked_once_by_all_who_wait() -> None:
+    """Forty requests at once share one knock and its error, each its own copy; who comes later knocks again."""
+    knocks = 0
+
+    async def dead(_: httpx.Request) -> httpx.Response:
+        nonlocal knocks
+        knocks += 1
+        await asyncio.sleep(0)
+        raise httpx.ConnectError("All connection attempts failed")
+
+    lm = Fake().lm(transport=httpx.MockTransport(dead))
+    retried = Retrying(lm, attempts=1)
+    found = await asyncio.gather(*(retried.generate(Request("a", seed=i)) for i in range(40)), return_exceptions=True)
+    assert knocks == 1
+    for error in found:
+        assert isinstance(error, Transient)
+        assert str(error).endswith("is the server running?; gave up after 1 attempts")
+    with pytest.raises(Transient):
+        await lm.generate(Request("a"))
+    assert knocks == 2
+
+
+async def test_who_gives_up_waiting_leaves_the_others_in_peace() -> None:
+    """The first of three requests, which made the call to /models, is cancelled: the others get the call's answer."""
+    listing, asked = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/models"):
+            return httpx.Response(200, json=completion("18"))
+        assert not asked.is_set()
+        asked.set()
+        await listing.wait()
+        return httpx.Response(200, json=models("m"))
+
+    lm = Fake().lm(transport=httpx.MockTransport(slow))
+    first, *others = [asyncio.create_task(lm.generate(Request("a"))) for _ in range(3)]
+    await asked.wait()
+    first.cancel()
+    await asyncio.sleep(0)
+    listing.set()
+    assert [sample.text for [sample] in await asyncio.gather(*others)] == ["18", "18"]
+    assert first.cancelled()
+
+
 @pytest.mark.parametrize("listing", [[], {"data": 5}, httpx.Response(404), httpx.Response(501, text="<html>")])
 async def test_a_server_without_a_list_of_models(listing: Any) -> None:
     """A server that does not list its models still completes, without vLLM's extras."""
@@ -96,10 +140,18 @@ async def test_told_what_the_server_is_nobody_asks() -> None:
 
 
 async def test_names_differ_where_answers_may() -> None:
-    """The name holds host, port, model, and the options that change the answers; never a key or a password."""
+    """The name holds address, model, and the options that change the answers; never a key or a password."""
     fake = Fake()
     assert fake.lm().name == "openai/test.example/m"
     assert fake.lm(base_url="http://me:secret@localhost:8000/v1").name == "openai/localhost:8000/m"
+    paths = ("v1", "v1/", "a/v1", "b/v1/", "api")
+    assert [fake.lm(base_url=f"http://h/{path}").name for path in paths] == [
+        "openai/h/m",
+        "openai/h/m",
+        "openai/h/a/v1/m",
+        "openai/h/b/v1/m",
+        "openai/h/api/m",
+    ]
     named = fake.lm(chat=True, samples="one each", extra={"min_p": 0.1}, api_key="sk-secret").name
     assert named == "openai/test.example/m?chat=true&samples=%22one+each%22&min_p=0.1"
 
@@ -148,9 +200,10 @@ async def test_a_busy_server_is_worth_another_try(status: int) -> None:
 
 
 async def test_an_empty_purse_is_not() -> None:
-    """A quota that is used up is a 429 too, but no retry fills it."""
-    error = await failure(refusing(429, {"error": {"message": "Pay first.", "code": "insufficient_quota"}}))
-    assert isinstance(error, UserError)
+    """A quota that is used up is a 429 too, but no retry fills it, nor has the next question any."""
+    for status in (400, 429):
+        error = await failure(refusing(status, {"error": {"message": "Pay first.", "code": "insufficient_quota"}}))
+        assert isinstance(error, UserError)
 
 
 def test_retry_after_in_both_forms() -> None:
@@ -180,11 +233,33 @@ async def test_a_prompt_that_is_too_long(message: str) -> None:
 @pytest.mark.parametrize(
     "body", [{"error": {"message": "no such option"}}, {"detail": "no such option"}, "no such option"]
 )
-async def test_other_refusals_are_the_users(body: Any) -> None:
-    """What the server says is passed on, however it is wrapped."""
+async def test_a_refused_request(body: Any) -> None:
+    """It concerns this question alone; what the server says is passed on, however it is wrapped."""
     error = await failure(refusing(422, body))
-    assert isinstance(error, UserError)
+    assert isinstance(error, Refused)
     assert str(error) == "http://test.example/v1/completions refused the request (422): no such option"
+
+
+async def test_a_content_filter_fails_one_question() -> None:
+    """Of three requests at once the server refuses one: it fails on the model's side, the others are answered."""
+
+    def answer(_: str, body: Any) -> Any:
+        if body["prompt"] == "b":
+            return httpx.Response(400, json={"error": {"message": "flagged", "code": "content_filter"}})
+        return completion("18")
+
+    lm = Fake(answer).lm()
+    found = await asyncio.gather(*(lm.generate(Request(text)) for text in "abc"), return_exceptions=True)
+    assert [type(one) for one in found] == [list, Refused, list]
+    assert isinstance(found[1], ModelError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, Refused), (413, Refused), (422, Refused), (402, UserError), (405, UserError)]
+)
+async def test_refusals_of_one_request_and_of_all(status: int, kind: type[ICLError]) -> None:
+    """What is wrong with the request's content may be right in the next; a wrong way of asking stays wrong."""
+    assert type(await failure(refusing(status, "no"))) is kind
 
 
 async def test_an_unknown_model_lists_the_known() -> None:
@@ -311,6 +386,13 @@ async def test_scoring_on_vllm(prompt: Any, scores: list[tuple[float, ...]]) -> 
     fake = Fake(vllm, models=models("m", owner="vllm"))
     assert [score.logprobs for score in await fake.lm().score(prompt, ["a", "bc"])] == scores
     assert [path for path, _ in fake.asked].count("/v1/completions") == 1
+
+
+async def test_scoring_after_nothing() -> None:
+    """An empty prompt has no tokens on this server, so that nothing predicts the first of "abc": refused."""
+    lm = Fake(vllm, models=models("m", owner="vllm")).lm()
+    with pytest.raises(UserError, match=r"prompt is empty and the tokenizer of 'm'.*begin with some text"):
+        await lm.score("", ["abc"])
 
 
 async def test_nothing_to_score() -> None:

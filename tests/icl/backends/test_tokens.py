@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icl.backends.tokens import Growing, context_length, encode, load_tokenizer, room_for, split, text_of
+from icl.backends.tokens import Growing, begun, context_length, encode, load_tokenizer, room_for, split, text_of
 from templates.errors import PromptTooLong, Unsupported, UserError
 from templates.prompt import Turn
 
@@ -19,11 +19,12 @@ class Pieces:
     chat_template: str | None = "a template"
     name_or_path: str = "pieces"
     trims: bool = False
+    begins: bool = True
 
     def encode(self, text: str, *, add_special_tokens: bool, verbose: bool) -> list[int]:
         """The ids."""
         del verbose
-        ids = [0] if add_special_tokens else []
+        ids = [0] if add_special_tokens and self.begins else []
         while text:
             piece = max((p for p in PIECES if text.startswith(p)), key=len)
             ids.append(PIECES.index(piece))
@@ -124,6 +125,20 @@ def test_an_empty_continuation_is_refused() -> None:
     """There is nothing to score in it."""
     with pytest.raises(UserError, match=r"empty continuation of 'A:'.*leave it out"):
         split(Pieces(), "A:", "")
+
+
+def test_an_empty_prompt_before_which_nothing_stands_is_refused() -> None:
+    """After begin-of-text a continuation can be scored; where the tokenizer adds none, nothing predicts its start."""
+    assert split(Pieces(), "", " yes") == ([0], [4])
+    with pytest.raises(UserError, match=r"prompt is empty.*tokenizer of 'pieces' puts nothing before.*some text"):
+        split(Pieces(begins=False), "", " yes")
+
+
+def test_a_prompt_of_one_token_is_begun() -> None:
+    """One token can be continued, and comes back as it is; none cannot."""
+    assert begun([9], "m") == [9]
+    with pytest.raises(UserError, match="prompt is empty and the tokenizer of 'm'"):
+        begun([], "m")
 
 
 def test_a_completion_gets_what_fits() -> None:

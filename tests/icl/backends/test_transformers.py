@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from shutil import copytree
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from tokenizers.processors import ByteLevel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from icl.backends.tokens import split
@@ -244,10 +246,32 @@ async def test_scores_of_nothing_are_nothing_and_of_an_empty_text_an_error(lm: T
         await lm.score(LONG, [" yes", ""])
 
 
-def test_an_empty_prompt_without_special_tokens_is_refused(tiny_model: Path) -> None:
-    """There is no token to continue."""
-    with pytest.raises(UserError, match=r"prompt is empty.*begin with some text"):
-        Transformers(str(tiny_model))._started([])
+async def test_an_empty_prompt_without_special_tokens_is_refused(tiny_model: Path) -> None:
+    """There is no token to continue, neither with a completion nor with a continuation to score."""
+    lm = Transformers(str(tiny_model), dtype="float32")
+    lm.__dict__["_loaded_tokenizer"] = AutoTokenizer.from_pretrained(tiny_model)
+    lm.__dict__["_loaded_tokenizer"].backend_tokenizer.post_processor = ByteLevel()  # puts nothing before a text
+    assert await lm.count([""]) == [0]
+    for call in (lm.generate(Request("")), lm.score("", [" yes"])):
+        with pytest.raises(UserError, match=r"prompt is empty.*begin with some text"):
+            await call
+    await lm.aclose()
+
+
+async def test_an_error_of_torch_is_the_models_and_not_the_end(tiny_model: Path) -> None:
+    """The batch's two requests fail with torch's error as the cause, and the next one is answered."""
+    lm = Transformers(str(tiny_model), dtype="float32")
+    broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm._model, "forward", Mock(side_effect=broken))
+        errors = await asyncio.gather(lm.generate(Request("a")), lm.score("a", [" b"]), return_exceptions=True)
+    for error in errors:
+        assert isinstance(error, ModelError)
+        assert error.__cause__ is broken
+        assert "transformers/tiny@" in str(error)
+        assert "illegal memory access" in str(error)
+    assert len(await lm.generate(Request("a", max_tokens=1))) == 1
+    await lm.aclose()
 
 
 async def test_chats_run_as_their_template_lays_them_out(lm: Transformers) -> None:
@@ -295,13 +319,14 @@ def test_it_can_do_what_it_says(lm: Transformers) -> None:
     assert isinstance(lm, Closing)
 
 
-def test_the_name_tells_dtypes_and_revisions_apart(tiny_model: Path) -> None:
+def test_the_name_tells_dtypes_revisions_and_lengths_apart(tiny_model: Path) -> None:
     """What changes the words changes the name, and with it every cache key."""
-    makers = [Transformers("org/m"), Transformers("org/m", revision="v2"), Transformers("org/m", dtype="float16")]
-    assert [lm.name for lm in makers] == [
+    options: list[dict[str, Any]] = [{}, {"revision": "v2"}, {"dtype": "float16"}, {"max_model_len": 40}]
+    assert [Transformers("org/m", **more).name for more in options] == [
         "transformers/org/m@main dtype=auto",
         "transformers/org/m@v2 dtype=auto",
         "transformers/org/m@main dtype=float16",
+        "transformers/org/m@main dtype=auto max_model_len=40",
     ]
     assert Transformers(str(tiny_model)).name.endswith("dtype=auto")
 
