@@ -3,9 +3,11 @@
 Prints the table of docs/reading_answers.md. The data lie in ../shared/data; its SOURCES.md says where they come from.
 """
 
+import argparse
 import gzip
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +18,7 @@ from templates import numerals
 from templates.answers import Reader, boxed, lm_eval_flexible, lm_eval_strict, number, same_answer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+PARTS = ("SOURCES.md", "gsm8k", "outputs/gsm8k_models", "outputs/rereading", "samples")
 
 
 @dataclass(frozen=True)
@@ -87,34 +90,34 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()]
 
 
-def own_solutions() -> Iterator[OutputSet]:
+def own_solutions(data: Path = DATA) -> Iterator[OutputSet]:
     """GSM8K's own solutions, which end in "#### 18" and are all right."""
     for part in ("train", "test"):
-        answers = [row["answer"] for row in rows(DATA / "gsm8k" / f"{part}.jsonl")]
+        answers = [row["answer"] for row in rows(data / "gsm8k" / f"{part}.jsonl")]
         outputs = [Output(answer, answer.rsplit("#### ", 1)[1], label=True) for answer in answers]
         yield OutputSet(f"GSM8K {part}", tuple(outputs))
 
 
-def example_solutions() -> Iterator[OutputSet]:
+def example_solutions(data: Path = DATA) -> Iterator[OutputSet]:
     """GSM8K's own example solutions of four models, each labelled."""
-    items = rows(DATA / "gsm8k" / "example_model_solutions.jsonl")
+    items = rows(data / "gsm8k" / "example_model_solutions.jsonl")
     for model in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
         solutions = [(item[model], item["ground_truth"].rsplit("A: ", 1)[1]) for item in items]
         yield OutputSet(model, tuple(Output(one["solution"], gold, one["is_correct"]) for one, gold in solutions))
 
 
-def gsm8k_models() -> Iterator[OutputSet]:
+def gsm8k_models(data: Path = DATA) -> Iterator[OutputSet]:
     """JSON-shaped outputs of 22 models, with accuracies as reported."""
-    reported = dict(re.findall(r"^\| (\S+) \| ([\d.]+) \|$", (DATA / "SOURCES.md").read_text(), re.MULTILINE))
-    for path in sorted((DATA / "outputs" / "gsm8k_models").glob("*.jsonl.gz")):
+    reported = dict(re.findall(r"^\| (\S+) \| ([\d.]+) \|$", (data / "SOURCES.md").read_text(), re.MULTILINE))
+    for path in sorted((data / "outputs" / "gsm8k_models").glob("*.jsonl.gz")):
         name = path.name.removesuffix(".jsonl.gz")
         outputs = tuple(Output(row["output"], row["answer"].removeprefix("# ")) for row in rows(path))
         yield OutputSet(name, outputs, float(reported[name]) if name in reported else None)
 
 
-def rereading() -> Iterator[OutputSet]:
+def rereading(data: Path = DATA) -> Iterator[OutputSet]:
     r"""Two models, each asked plainly and for a chain of thought, most ending in \boxed{}; each output scored."""
-    for path in sorted((DATA / "outputs" / "rereading").glob("*.gz")):
+    for path in sorted((data / "outputs" / "rereading").glob("*.gz")):
         for way in ("vanilla", "cot"):
             outputs = [
                 Output((row[way]["generation"] or [""])[0], str(row["target"]), bool(row[way]["score"]))
@@ -123,30 +126,31 @@ def rereading() -> Iterator[OutputSet]:
             yield OutputSet(f"rereading {path.name.split('_')[-1].removesuffix('.jsonl.gz')} {way}", tuple(outputs))
 
 
-def boxed_samples() -> Iterator[OutputSet]:
+def boxed_samples(data: Path = DATA) -> Iterator[OutputSet]:
     """One text for each vote of a 1.5B model on GSM8K, and 8 samples of MATH where gold is a number; all labelled."""
-    votes = rows(DATA / "samples" / "gsm8k_votes_m8.jsonl.gz")
+    votes = rows(data / "samples" / "gsm8k_votes_m8.jsonl.gz")
     outputs = [Output(row["generated_text"], row["gold_answer"], row["correct"]) for row in votes]
     yield OutputSet("GSM8K votes, 1.5B", tuple(outputs))
     samples = [
         Output(text, row["gt"], label)
-        for row in rows(DATA / "samples" / "math_qwen_8_rewards.jsonl.gz")
+        for row in rows(data / "samples" / "math_qwen_8_rewards.jsonl.gz")
         if numerals.exact(row["gt"])
         for text, label in zip(row["code"], row["score"], strict=True)
     ]
     yield OutputSet("MATH, numeric gold", tuple(samples))
 
 
-def output_sets() -> list[OutputSet]:
+def output_sets(data: Path = DATA) -> list[OutputSet]:
     """Every set, in the order of the table."""
-    return [*own_solutions(), *example_solutions(), *rereading(), *boxed_samples(), *gsm8k_models()]
+    kinds = (own_solutions, example_solutions, rereading, boxed_samples, gsm8k_models)
+    return [one for kind in kinds for one in kind(data)]
 
 
-def table() -> str:
+def table(data: Path) -> str:
     """Accuracy under each reader beside what is published, and agreement with the labels, in percent."""
     head = ["outputs of", "n", "published", *READERS, *(f"{reader} = label" for reader in READERS)]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for one in output_sets():
+    for one in output_sets(data):
         published = "" if one.published is None else f"{one.published:.2f}"
         shares = [f"{percent(right(reader, one.outputs)):.2f}" for reader in READERS]
         labels = [f"{agreement(reader, one.outputs):.2f}" if one.labelled else "" for reader in READERS]
@@ -154,5 +158,17 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def main() -> int:
+    """Print the table, where the data are at hand."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help=f"folder with {', '.join(PARTS)}")
+    data = parser.parse_args().data
+    if missing := [part for part in PARTS if not (data / part).exists()]:
+        print(f"{data} has no {', '.join(missing)}: nothing to measure; give the folder with --data")
+        return 0
+    print(table(data))
+    return 0
+
+
 if __name__ == "__main__":
-    print(table())
+    sys.exit(main())

@@ -183,8 +183,8 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="at most so many questions of each part")
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        print(f"no folder {arguments.data}: nothing to measure")
+    if missing := [name for name in ("train.jsonl", "test.jsonl") if not (arguments.data / name).is_file()]:
+        print(f"{arguments.data} has no {', '.join(missing)}: nothing to measure; give GSM8K's folder with --data")
         return 0
     if arguments.again:
         asyncio.run(selected(KNN(), *(load(arguments.data, part, arguments.limit) for part in ("train", "test"))))

@@ -2,15 +2,16 @@
 
 import argparse
 import asyncio
-import gc
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
 from typing import Any
 
+from bench.pairs import Work, in_turn
 from bench.table import Figure, report
 from cot import SelfConsistency
 from icl import Example, Pipeline, load_examples
@@ -62,21 +63,13 @@ def raw_run(engine: Any, problems: list[Problem], strategy: SelfConsistency) -> 
     return sum(len(sample.token_ids) for output in outputs for sample in output.outputs)
 
 
-async def our_run(pipeline: Pipeline, queries: list[Example]) -> int:
-    """The pipeline, its completions stored as they arrive."""
-    return sum(trace.usage.completion_tokens for trace in await pipeline.arun(queries))
-
-
-def timed(work: Any) -> tuple[float, float, int]:
-    """Wall seconds, this process's own CPU seconds, tokens."""
-    gc.collect()
-    wall, cpu = perf_counter(), process_time()
-    tokens = work()
-    return perf_counter() - wall, process_time() - cpu, tokens
+def our_run(pipeline: Pipeline, queries: list[Example]) -> int:
+    """The pipeline on all questions."""
+    return sum(trace.usage.completion_tokens for trace in pipeline.run(queries))
 
 
 def main() -> int:
-    """Pairs in turn, each with its own seed, after a warm-up of both; the median of the ratios."""
+    """Pairs in turn, each with its own seed and store; the median of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="hub name or folder; a tiny random one by default")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/gsm8k/test.jsonl"))
@@ -92,30 +85,25 @@ def main() -> int:
         ours, raw = VLLM(model, **ENGINE), raw_engine(model)
         pipeline = Pipeline(ours, load_template("math.cot.v1"), strategy, selector=Fixed(), k=8)
         pipeline.fit(load_examples(load_demonstrations("math.demos.v1")))
-        walls, cpus = [], []
-        for pair in range(options.pairs + 1):
-            seeded = replace(pipeline, seed=pair, lm=Cached(ours, Path(folder) / f"{pair}.sqlite"))
-            seeded._pool = pipeline._pool  # noqa: SLF001 - the selector is fitted; a copy need not be
-            problems = asyncio.run(seeded.problems(queries))
-            raw_wall, raw_cpu, raw_tokens = timed(lambda problems=problems: raw_run(raw, problems, strategy))
-            our_wall, our_cpu, our_tokens = timed(lambda p=seeded: asyncio.run(our_run(p, queries)))
-            print(
-                f"pair {pair}: raw {raw_wall:.1f} s ({raw_tokens} tokens), ours {our_wall:.1f} s ({our_tokens}), "
-                f"own CPU {raw_cpu:.2f} and {our_cpu:.2f} s",
-                flush=True,
-            )
-            if pair:  # the first pair warms both up
-                walls.append(our_wall / raw_wall)
-                cpus.append(1000 * (our_cpu - raw_cpu) / (len(queries) * options.samples))
+
+        def works() -> Iterator[tuple[Work, Work]]:
+            for seed in range(options.pairs + 1):
+                seeded = replace(pipeline, seed=seed, lm=Cached(ours, Path(folder) / f"{seed}.sqlite"))
+                seeded._pool = pipeline._pool  # noqa: SLF001 - the selector is fitted; a copy need not be
+                problems = asyncio.run(seeded.problems(queries))
+                yield partial(raw_run, raw, problems, strategy), partial(our_run, seeded, queries)
+
+        pairs = in_turn(works())
         asyncio.run(aclose(ours))
         raw.llm_engine.engine_core.shutdown()
+    on_top = median(1000 * (ours.cpu - raw.cpu) for raw, ours in pairs.runs) / (len(queries) * options.samples)
     return report(
         "Self-consistency: pipeline + cache + vLLM against LLM.generate",
         [
-            Figure("wall time", median(walls), 1.05),
-            Figure("own CPU per sample on top", median(cpus), 0.3, "ms"),
+            Figure("wall time", pairs.ratio, 1.05),
+            Figure("own CPU per sample on top", on_top, 0.3, "ms"),
         ],
-        [f"{len(queries)} questions, n={options.samples}, ratios {', '.join(f'{w:.3f}' for w in walls)}"],
+        [f"{len(queries)} questions, n={options.samples}, ratios {', '.join(f'{w:.3f}' for w in pairs.ratios)}"],
     )
 
 

@@ -4,11 +4,12 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from bench.self_consistency import ENGINE, our_run, questions, raw_engine, timed
+from bench.pairs import in_turn
+from bench.self_consistency import ENGINE, our_run, questions, raw_engine
 from bench.table import Figure, report
 from cot import ZeroShotCoT
 from cot.zero_shot import asking, concluding
@@ -35,7 +36,7 @@ def raw_run(engine: Any, problems: list[Problem], strategy: ZeroShotCoT) -> int:
 
 
 def main() -> int:
-    """Pairs in turn after a warm-up of both; the median of the ratios, and how full the engine was kept."""
+    """Pairs in turn; the median of the ratios, and how full the engine was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="hub name or folder; a tiny random one by default")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/gsm8k/test.jsonl"))
@@ -49,27 +50,25 @@ def main() -> int:
         metered, raw = Metered(VLLM(model, **ENGINE)), raw_engine(model)
         pipeline = Pipeline(metered, load_template("math.zero-shot.v1"), strategy)
         problems = asyncio.run(pipeline.problems(queries))
-        walls, idle = [], []
-        for pair in range(options.pairs + 1):
-            raw_wall, _, raw_tokens = timed(lambda: raw_run(raw, problems, strategy))
-            busy = metered.meter.busy_seconds
-            our_wall, _, our_tokens = timed(lambda: asyncio.run(our_run(pipeline, queries)))
-            print(
-                f"pair {pair}: raw {raw_wall:.1f} s ({raw_tokens} tokens), ours {our_wall:.1f} s ({our_tokens})",
-                flush=True,
-            )
-            if pair:
-                walls.append(our_wall / raw_wall)
-                idle.append(1 - (metered.meter.busy_seconds - busy) / our_wall)
+        busy: list[float] = []  # seconds with an open request, of each of our runs
+
+        def ours() -> int:
+            before = metered.meter.busy_seconds
+            tokens = our_run(pipeline, queries)
+            busy.append(metered.meter.busy_seconds - before)
+            return tokens
+
+        pairs = in_turn([(partial(raw_run, raw, problems, strategy), ours)] * (options.pairs + 1))
         asyncio.run(aclose(metered))
         raw.llm_engine.engine_core.shutdown()
+    idle = [1 - seconds / run.wall for seconds, (_, run) in zip(busy[1:], pairs.runs, strict=True)]
     return report(
         "Two-step problems against raw generation",
         [
-            Figure("wall time", median(walls), 1.15),
+            Figure("wall time", pairs.ratio, 1.15),
             Figure("share of the time without an open request", max(idle), 0.05, ""),
         ],
-        [f"{len(queries)} problems, ratios {', '.join(f'{w:.3f}' for w in walls)}"],
+        [f"{len(queries)} problems, ratios {', '.join(f'{w:.3f}' for w in pairs.ratios)}"],
     )
 
 

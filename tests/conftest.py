@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.served import served
 from tests.tiny import make_tiny
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from icl.backends import VLLM
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
+settings.register_profile("unhurried", deadline=None)  # machines are shared: time is measured in bench/, not in tests
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

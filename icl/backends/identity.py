@@ -3,7 +3,10 @@
 from hashlib import blake2b
 from pathlib import Path
 
-_END = 2**20  # bytes hashed at each end of a weights file; training changes all weights, and these with them
+# Of a weights file so many bytes are hashed at each end, and so many at places between: a merged LoRA or a training
+# with frozen embeddings leaves the ends alone, but changes whole matrices. A change of a few weights may go unseen.
+_END = 2**20
+_PLACES, _PIECE = 64, 2**16
 _TEXTS = (
     "config.json",
     "generation_config.json",
@@ -31,7 +34,7 @@ def model_identity(model: str, revision: str | None = None) -> str:
     for path in _matching(folder, _TEXTS):
         _add(digest, path, path.read_bytes())
     for path in _matching(folder, _WEIGHTS):
-        _add(digest, path, _ends(path))
+        _add(digest, path, _sampled(path))
     return f"{folder.resolve().name}@{digest.hexdigest()}"
 
 
@@ -39,11 +42,15 @@ def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
-def _ends(path: Path) -> bytes:
+def _sampled(path: Path) -> bytes:
+    size = path.stat().st_size
+    pieces = [(0, _END), *((size * i // _PLACES, _PIECE) for i in range(_PLACES)), (max(0, size - _END), _END)]
+    content = bytearray()
     with path.open("rb") as file:
-        first = file.read(_END)
-        file.seek(max(0, path.stat().st_size - _END))
-        return first + file.read()
+        for place, length in pieces:
+            file.seek(place)
+            content += file.read(length)
+    return bytes(content)
 
 
 def _add(digest: blake2b, path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from icl.backends.server import Server
+from icl.backends.tokens import begun
 from icl.backends.wire import Limit, asked, from_wire, prompt_logprobs, quote, to_wire
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
@@ -78,12 +79,12 @@ class OpenAI:
 
     @property
     def name(self) -> str:
-        """Server and model, and every option that changes what the model says."""
+        """Address and model, and every option that changes what the model says."""
         each = self.samples if self.samples == "one each" else None
         own = {"chat": self.chat, "samples": each, "vllm": False if self.vllm is False else None}
         said = {key: value for key, value in own.items() if value is not None} | dict(self.extra)
         options = "&".join(f"{key}={quote_plus(json.dumps(value))}" for key, value in said.items())
-        return f"openai/{self._server.place}/{self.model}" + (f"?{options}" if options else "")
+        return f"openai/{self._server.address}/{self.model}" + (f"?{options}" if options else "")
 
     async def generate(self, request: Request) -> list[Completion]:
         """The samples of the request."""
@@ -104,10 +105,10 @@ class OpenAI:
         """
         if not await self._is_vllm():
             raise Unsupported(f"{self.name} cannot score continuations; use VLLM, Transformers, or a vLLM server")
-        start = await self._ids(prompt)
-        wholes = await gather(lambda continuation: self._with(prompt, start, continuation), continuations)
-        if not wholes:
+        if not continuations:
             return []
+        start = begun(await self._ids(prompt), self.model)
+        wholes = await gather(lambda continuation: self._with(prompt, start, continuation), continuations)
         body = {"model": self.model, "prompt": wholes, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
         read = prompt_logprobs(await self._ask("/completions", body), wholes)
         return [Score(tuple(logprobs[len(start) - 1 :])) for logprobs in read]

@@ -1,4 +1,13 @@
-"""Completions that were saved before, from a file: scoring again without a model."""
+r"""Completions that were saved before, from a file: scoring again without a model.
+
+A line of the file is {"prompt": "Q: 9 * 2?\nA:", "completions": ["18", …]}, or with by="question"
+{"question": "9 * 2?", "completions": ["18", …]}. The rows.jsonl of a run is of the second kind where its strategy has
+one text per sample (direct, few-shot-cot, self-consistency, adaptive-self-consistency):
+
+    icl eval gsm8k … --backend replay --model runs/x/rows.jsonl --backend-arg by=question --out runs/again
+
+Rows of zero-shot-cot are not: they hold two texts per sample, and the first would be replayed for both calls.
+"""
 
 import gzip
 import json

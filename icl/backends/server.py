@@ -16,14 +16,14 @@ from typing import Any
 import httpx
 
 from icl.backends.wire import quote
-from templates.errors import BadReply, ICLError, PromptTooLong, Transient, UserError
+from templates.errors import BadReply, ICLError, PromptTooLong, Refused, Transient, UserError
 
 _CONNECT = 30.0  # seconds; a server that is there answers the knock at once, however busy it is
 _SHARE = 4  # calls at once on one client: it looks through all its connections at every call
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _BUSY = (408, 409, 425, 429)
 _AWAY = (502, 503, 504)  # a proxy in front of a server that is not up yet
-_REFUSED = (400, 413, 422)
+_REFUSED = (400, 413, 422)  # for what the request says
 _KEY = re.compile(r"\bsk-[\w*.-]+")
 _TOO_LONG = re.compile(r"context.length|context.window|prompt is too long|too many tokens", re.IGNORECASE)
 
@@ -57,6 +57,8 @@ class Server:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise UserError(f"base_url must be like http://localhost:8000/v1, got {self.url!r}")
         self.place = parsed.netloc.decode()  # host and port
+        path = parsed.path.rstrip("/")
+        self.address = self.place + (path if path != "/v1" else "")  # one host may have several servers behind it
         self._host = parsed.host
         self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
         self._models: list[dict[str, Any]] | None = None
@@ -94,7 +96,8 @@ class Server:
         Raises:
             Transient: busy, or failed itself: worth another try, after so many seconds where it said so.
             PromptTooLong: prompt and completion exceed the model's context.
-            UserError: the request is refused as it is.
+            Refused: the server does not take what this request says.
+            UserError: it takes no request that is made in this way.
             BadReply: not JSON.
         """
         if not response.is_success:
@@ -108,14 +111,15 @@ class Server:
             ) from None
 
     async def models(self) -> list[dict[str, Any]]:
-        """What the server lists under /models, asked once; empty where it lists nothing."""
-        line = await self._line()
-        async with line.lock:
-            if self._models is None:
-                response = await self.ask("/models")
-                if response.status_code in (*_BUSY, *_AWAY):
-                    raise self._refusal(response)
-                self._models = _cards(response)
+        """What the server lists under /models, asked once; empty where it lists nothing.
+
+        All who wait at one moment share one call, or its error; who comes after an error asks again.
+        """
+        if self._models is None:
+            line = await self._line()
+            if line.asking is None or line.asking.done():
+                line.asking = asyncio.create_task(self._list())
+            self._models = await asyncio.shield(line.asking)  # who stops waiting does not stop the call
         return self._models
 
     def message(self, response: httpx.Response) -> str:
@@ -131,19 +135,27 @@ class Server:
         if line := self._lines.get(asyncio.get_running_loop()):
             await line.keeper.aclose()
 
+    async def _list(self) -> list[dict[str, Any]]:
+        response = await self.ask("/models")
+        if response.status_code in (*_BUSY, *_AWAY):
+            raise self._refusal(response)
+        return _cards(response)
+
     def _hidden(self, text: str) -> str:
         # Servers quote a refused key, whole or with stars in its middle.
         return _KEY.sub("***", text.replace(self.secret, "***") if self.secret else text)
 
     def _refusal(self, response: httpx.Response) -> ICLError:
         status, place, said = response.status_code, self.place_of(response), self.message(response)
-        if response.is_server_error or (status in _BUSY and "insufficient_quota" not in response.text):
+        spent = "insufficient_quota" in response.text
+        if response.is_server_error or (status in _BUSY and not spent):
             return Transient(f"{place} answered {status}: {said}", retry_after(response.headers))
         if status in _REFUSED and _TOO_LONG.search(response.text):
             return PromptTooLong(f"{place} says: {said} Use fewer or shorter demonstrations, or lower max_tokens")
         if response.has_redirect_location:
             return UserError(f"{place} has moved to {response.headers['location']}; give that as base_url")
-        return UserError(f"{place} refused the request ({status}): {said}")
+        kind = Refused if status in _REFUSED and not spent else UserError
+        return kind(f"{place} refused the request ({status}): {said}")
 
     async def _line(self) -> "_Line":
         loop = asyncio.get_running_loop()
@@ -181,7 +193,7 @@ class _Line:
 
     def __init__(self, clients: list[httpx.AsyncClient], keeper: AsyncGenerator[None], concurrency: int) -> None:
         self.keeper = keeper  # closes the clients when it is closed
-        self.lock = asyncio.Lock()
+        self.asking: asyncio.Task[list[dict[str, Any]]] | None = None  # the call to /models
         # Last in, first out: few calls at once stay on few connections, which are then still open.
         self._turns: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
         for turn in reversed(range(concurrency)):

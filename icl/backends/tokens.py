@@ -22,11 +22,14 @@ def split(tokenizer: Any, prompt: Prompt, continuation: str) -> tuple[list[int],
 
     The prompt's are those of `encode`, whatever the continuation: where tokens of prompt and continuation would merge,
     both are cut apart at the seam, so that all continuations of a prompt are compared after the same context.
+
+    Raises:
+        UserError: an empty continuation, or nothing before it; see `begun`.
     """
     if not continuation:
         raise UserError(f"an empty continuation of {shown(prompt)[-60:]!r} has no tokens to score; leave it out")
     text, special = _laid_out(tokenizer, prompt)
-    context = _ids(tokenizer, text, special=special)
+    context = begun(_ids(tokenizer, text, special=special), _model_of(tokenizer))
     whole = _ids(tokenizer, text + continuation, special=special)
     if len(whole) > len(context) and whole[: len(context)] == context:
         return context, whole[len(context) :]
@@ -160,6 +163,10 @@ def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=special, verbose=False))
 
 
+def _model_of(tokenizer: Any) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "this model"
+
+
 def _laid_out(tokenizer: Any, prompt: Prompt) -> tuple[str, bool]:
     """The prompt as one string, and whether the tokenizer's special tokens are still to be added."""
     if soft_prompts(prompt):
@@ -172,7 +179,7 @@ def _laid_out(tokenizer: Any, prompt: Prompt) -> tuple[str, bool]:
 def _chat(tokenizer: Any, turns: tuple[Turn, ...]) -> str:
     from jinja2.exceptions import TemplateError
 
-    model = getattr(tokenizer, "name_or_path", "") or "this model"
+    model = _model_of(tokenizer)
     if not getattr(tokenizer, "chat_template", None):
         raise Unsupported(f"{model} has no chat template; use a text prompt, or a model that was trained to chat")
     messages = [{"role": turn.role, "content": shown(turn.content)} for turn in turns]

@@ -12,9 +12,9 @@ from icl.backends.batching import Job, Limits, Share, Worker
 from icl.backends.decoding import Generation, decode
 from icl.backends.identity import model_identity
 from icl.backends.scoring import Scoring, Windows, score, windows_of
-from icl.backends.tokens import context_length, encode, load_tokenizer, room_for, split, unloadable
+from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split, unloadable
 from icl.lm import Completion, Request, Score
-from templates.errors import Unsupported, UserError
+from templates.errors import ICLError, ModelError, Unsupported, UserError
 from templates.prompt import Prompt
 
 _OUTPUTS = 2**27  # numbers in the distributions over the vocabulary that are there at once: 0.5 GiB in float32
@@ -58,19 +58,20 @@ class Transformers:
 
     @cached_property
     def name(self) -> str:
-        """Backend, model and dtype."""
-        return f"transformers/{model_identity(self.model, self.revision)} dtype={self.dtype}"
+        """Backend, model, dtype, and where completions are cut if that is not the model's own context."""
+        cut = f" max_model_len={self.max_model_len}" if self.max_model_len else ""
+        return f"transformers/{model_identity(self.model, self.revision)} dtype={self.dtype}{cut}"
 
     async def generate(self, request: Request) -> list[Completion]:
         """The samples of the request: one prefill, whatever n is, and one for all that ask with the same prompt."""
-        completions = await self._worker.submit(Job(partial(self._generation, request), self._decode))
+        completions = await self._run(Job(partial(self._generation, request), self._decode))
         return completions * (request.n // len(completions))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """Log-probabilities of each continuation after the prompt."""
         if not continuations:
             return []
-        return await self._worker.submit(Job(partial(self._scoring, prompt, continuations), self._score))
+        return await self._run(Job(partial(self._scoring, prompt, continuations), self._score))
 
     async def count(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt."""
@@ -84,6 +85,14 @@ class Transformers:
         """Finish what waits, then let go of the model."""
         await self._worker.aclose()
         self.__dict__.pop("_model", None)
+
+    async def _run(self, job: Job) -> list[Any]:
+        try:
+            return await self._worker.submit(job)
+        except ICLError:
+            raise
+        except Exception as error:  # torch's, of a batch: all its requests get it
+            raise ModelError(f"{self.name} failed: {error!r}") from error
 
     # What follows runs on the worker's thread; `count` and `context` need tokenizer and context length besides.
 
@@ -139,23 +148,15 @@ class Transformers:
         )
 
     def _generation(self, request: Request) -> Generation:
-        ids = self._started(encode(self._tokenizer, request.prompt))
+        ids = begun(encode(self._tokenizer, request.prompt), self.model)
         return Generation(request, ids, room_for(len(ids), request.max_tokens, self._context))
 
     def _scoring(self, prompt: Prompt, continuations: Sequence[str]) -> Scoring:
         splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
-        context = self._started(splits[0][0])
+        context = splits[0][0]
         for _, continuation in splits:
             room_for(len(context) + len(continuation) - 1, 1, self._context)
         return Scoring(context, [continuation for _, continuation in splits], packed=self._windows is not None)
-
-    def _started(self, ids: list[int]) -> list[int]:
-        if not ids:
-            raise UserError(
-                f"the prompt is empty and the tokenizer of {self.model!r} puts nothing before it, so that there is "
-                f"nothing to continue; begin with some text"
-            )
-        return ids
 
     def _decode(self, shares: Sequence[Share]) -> list[list[Completion]]:
         return decode(self._model, self._tokenizer, self._ends, shares)

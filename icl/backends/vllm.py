@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from icl.backends.identity import model_identity
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
-from icl.backends.tokens import context_length, encode, load_tokenizer, room_for, split
+from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
 from templates.errors import ModelError, Unsupported
@@ -170,7 +170,7 @@ class VLLM:
             gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
     async def _generate(self, request: Request) -> list[Completion]:
-        ids = encode(self._tokenizer, request.prompt)
+        ids = begun(encode(self._tokenizer, request.prompt), self.model)
         room = room_for(len(ids), request.max_tokens, self._context)
         output = await self._ask(
             ids,

@@ -79,7 +79,7 @@ async def test_vllm_is_recognised_once() -> None:
 
 
 async def test_a_dead_server_is_asked_once_by_all_who_wait() -> None:
-    """Forty requests at once share one knock and its error, each its own copy; who comes later knocks again."""
+    """Forty requests at once share one knock and its error; who comes later knocks again."""
     knocks = 0
 
     async def dead(_: httpx.Request) -> httpx.Response:

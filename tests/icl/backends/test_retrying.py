@@ -99,7 +99,7 @@ async def test_it_gives_up_with_the_last_error(error: ICLError) -> None:
     inner = Failing(Transient("first"), Transient("second"), error)
     with pytest.raises(type(error), match=r"^(busy|<html>); gave up after 3 attempts$") as caught:
         await Retrying(inner, attempts=3, sleep=Clock()).generate(Request("a"))
-    assert caught.value is error
+    assert caught.value.__cause__ is error
     assert getattr(error, "after", 3.0) == 3.0
     assert inner.calls == 3
 
