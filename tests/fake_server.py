@@ -123,7 +123,10 @@ def on_a_socket(answer: Callable[[Handler], None]) -> Iterator[str]:
             answer(self)
 
         def do_POST(self) -> None:
-            self.body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            self.body = self.rfile.read(length)
+            if len(self.body) < length:
+                raise ConnectionResetError("the client was killed in the middle of its request")
             answer(self)
 
     server = Listener(("127.0.0.1", 0), Answering)

@@ -123,6 +123,8 @@ class VLLM:
         # All requests wait for one start; a start that failed fails them all, with the same error.
         if self._engine is None:
             self._engine = asyncio.create_task(self._start())
+            # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.
+            self._engine.add_done_callback(lambda _: atexit.register(self._close))
         return await asyncio.shield(self._engine)
 
     async def _start(self) -> Any:
@@ -152,14 +154,11 @@ class VLLM:
                 args.setdefault("kv_cache_memory_bytes", _CPU_CACHE_BYTES)
         try:
             # Sized for throughput, as vLLM's own offline engine is: the default is sized for a server's latency.
-            engine = AsyncLLM.from_engine_args(
+            return AsyncLLM.from_engine_args(
                 AsyncEngineArgs(model=self.model, revision=self.revision, **args), usage_context=UsageContext.LLM_CLASS
             )
         except Exception as error:
             raise ModelError(f"vLLM could not start {self.model!r} with {args}: {error}") from error
-        # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.
-        atexit.register(self._close)
-        return engine
 
     async def _stop(self) -> None:
         if self._engine is not None:
