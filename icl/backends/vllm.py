@@ -5,15 +5,15 @@ import atexit
 import gc
 import os
 from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, TypeVar
 
 from icl.backends.identity import model_identity
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
+from icl.backends.loop_thread import LoopThread
 from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
@@ -66,7 +66,7 @@ class VLLM:
     def __init__(self, model: str, *, revision: str | None = None, **engine_args: Any) -> None:
         self.model, self.revision, self.engine_args = model, revision, engine_args
         self._lock = Lock()
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
         self._engine: asyncio.Task[Any] | None = None
         self._ids = count()
 
@@ -116,7 +116,7 @@ class VLLM:
 
     async def _on_engine_thread(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
-            thread = self._thread = self._thread or _LoopThread()
+            thread = self._thread = self._thread or LoopThread()
         return await asyncio.wrap_future(thread.submit(work))
 
     async def _started(self) -> Any:
@@ -240,22 +240,3 @@ class VLLM:
         except (EngineDeadError, EngineGenerateError) as error:
             raise ModelError(f"vLLM failed at a request of {len(ids)} prompt tokens: {error!r}") from error
         raise ModelError(f"vLLM ended a request of {len(ids)} prompt tokens without an answer")
-
-
-@dataclass
-class _LoopThread:
-    """An event loop on a thread of its own: the engine belongs to it, whatever loops its callers run."""
-
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-
-    def __post_init__(self) -> None:
-        self.thread = Thread(target=self.loop.run_forever, name="vllm", daemon=True)
-        self.thread.start()
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
