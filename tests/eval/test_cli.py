@@ -235,3 +235,18 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path, data: Path) -
         assert "safe" in limited.stderr
         assert icl(*whole).returncode == 0
     assert report(tmp_path / "run")["complete"]
+
+
+def test_a_question_longer_than_the_context_fails_alone(tmp_path: Path, tiny_model: Path) -> None:
+    """Too long even without demonstrations: that question is a failed row that says why; the others are answered."""
+    asked = [{"question": "What is 1 + 1?", "answer": "2"}, {"question": "word " * 3000, "answer": "2"}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    engine = ("--backend", "transformers", "--backend-arg", "dtype=float32", "--model", tiny_model)
+    how = ("--strategy", "direct", "--max-tokens", 4, "-k", 2, "--out", tmp_path / "run")
+    done = icl("eval", "gsm8k", "--data", tmp_path / "test.jsonl", *engine, *how)
+    assert done.returncode == 1
+    assert "1 of 2 questions failed, first: the prompt has" in done.stderr
+    assert "Traceback" not in done.stderr
+    fits, too_long = rows(tmp_path / "run")
+    assert fits["outcome"] != "failed"
+    assert (too_long["outcome"], too_long["demos"], too_long["dropped"]) == ("failed", [], 2)
