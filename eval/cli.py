@@ -88,7 +88,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     config = RunConfig(
         task=task,
         model=model,
-        backend=Part(**({"base_url": base_url} if base_url else {}) | _pairs(backend_arg or []) | {"name": backend}),
+        backend=Part(**({"base_url": base_url} if base_url else {}) | _pairs(backend_arg or []), name=backend),
         template=template or known.templates[strategy].replace(".v", "-chat.v" if chat else ".v"),
         strategy=Part(name=strategy, **{name: value for name, value in params.items() if value is not None}),
         selector=Part(name=selector) if selector else Part(name="random") if pool else None,
@@ -179,6 +179,8 @@ def _pairs(words: list[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"--backend-arg takes KEY=VALUE, got {word!r}")
+        if key == "name":
+            raise UserError(f"--backend-arg {word}: the backend's name goes to --backend")
         try:
             pairs[key] = json.loads(value)
         except json.JSONDecodeError:

@@ -58,13 +58,14 @@ def _bar() -> Iterator[Callable[[int], Callable[[Row], None]]]:
 @contextmanager
 def _lines() -> Iterator[Callable[[int], Callable[[Row], None]]]:
     def on_start(total: int) -> Callable[[Row], None]:
-        tally, last = _Tally(), monotonic()
+        tally, said = _Tally(), 0.0
 
         def on_row(row: Row) -> None:
-            nonlocal last
+            nonlocal said
             tally.add(row)
-            if tally.done == total or monotonic() - last > _EVERY:
-                last = monotonic()
+            said = said or monotonic()  # the first line is due some time after the first row: engines load slowly
+            if tally.done == total or monotonic() - said > _EVERY:
+                said = monotonic()
                 print(f"{tally.done}/{total} questions {tally}", file=sys.stderr, flush=True)  # noqa: T201
 
         return on_row

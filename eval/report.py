@@ -50,6 +50,7 @@ class Report(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     cost: float | None  # at the prices that were given
+    cut: int  # texts that end where max_tokens were used up
     dropped_demos: int
     signature: str
     config: RunConfig
@@ -95,6 +96,8 @@ class Report(BaseModel):
             ("prompt tokens", f"{self.prompt_tokens:,}"),
             ("completion tokens", f"{self.completion_tokens:,}"),
         ]
+        if self.cut:
+            lines.append(("cut at max tokens", f"{self.cut:,} texts; raise --max-tokens if they ran out of room"))
         if self.cost is not None:
             lines.append(("cost", f"{self.cost:,.4f}"))
         if self.dropped_demos:
@@ -129,6 +132,7 @@ def report_of(
         prompt_tokens=meter.prompt_tokens,
         completion_tokens=meter.completion_tokens,
         cost=meter.cost(price) if price != Price() else None,
+        cut=sum(row.cut for row in rows),
         dropped_demos=sum(row.dropped for row in rows),
         signature=signature(config, questions),
         config=config,

@@ -33,6 +33,7 @@ class Row(BaseModel):
     completions: list[str] = []  # the texts, in the order of the trace's thoughts
     demos: list[str] = []  # ids, as they stand in the prompt
     dropped: int = 0  # demonstrations that did not fit
+    cut: int = 0  # texts that end where max_tokens were used up
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -61,6 +62,7 @@ def row_of(problem: Problem, result: Trace | Exception, right: Right) -> Row:
             "share": result.votes.share if result.votes else None,
             "answers": list(result.votes.answers) if result.votes else [],
             "completions": [thought.text for thought in result.thoughts],
+            "cut": sum(thought.cut for thought in result.thoughts),
             "calls": usage.calls,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from icl.vectors import Array
-from templates.errors import UserError
+from templates.errors import Unsupported, UserError
 from templates.prompt import Prompt
 
 GREEDY = 1e-5  # a temperature below this means the most likely token, as in vLLM
@@ -124,6 +124,17 @@ class ScoringLM(LM, Protocol):
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """One score per continuation, all given the same prompt."""
         ...
+
+
+def scoring(lm: LM) -> ScoringLM:
+    """The model itself, where it can score.
+
+    Raises:
+        Unsupported: it cannot.
+    """
+    if not isinstance(lm, ScoringLM):
+        raise Unsupported(f"{lm.name} cannot score continuations; use VLLM, Transformers, or a vLLM server")
+    return lm
 
 
 @runtime_checkable

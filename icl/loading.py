@@ -1,8 +1,6 @@
 """Examples from files and data sets. Data enters here, so every row is checked, and a bad one names its place."""
 
 import csv
-import gzip
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -13,6 +11,7 @@ from typing import Any
 from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from icl.example import Example
+from icl.reading import content, lines
 from templates.errors import DataError
 
 _ROW = TypeAdapter(dict[str, StrictStr | StrictInt | StrictFloat | StrictBool | None])
@@ -106,30 +105,14 @@ def _open(
     kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
     if kind.removesuffix(".gz") in readers:
-        if not path.is_file():
-            raise DataError(f"no file {path}; check the path")
         return path.name.split(".")[0], readers[kind.removesuffix(".gz")](path)
     if path.exists():
         raise DataError(f"{path} is not a .jsonl, .json or .csv file (each may be .gz); convert it to one of them")
     return f"{path.name}-{split}", _hub(str(source), split, config)
 
 
-def _content(path: Path) -> io.StringIO:
-    """The whole file; its lines end where the file says, not where Unicode knows other line ends."""
-    try:
-        content = path.read_bytes()
-        return io.StringIO(
-            (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig"), newline=""
-        )
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
-
-
 def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_content(path), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
+    for place, line in lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -139,7 +122,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.load(_content(path))
+        rows = json.load(content(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     if not isinstance(rows, list):
@@ -148,7 +131,7 @@ def _json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(_content(path), restkey="(too many columns)", strict=True)
+    reader = csv.DictReader(content(path), restkey="(too many columns)", strict=True)
     try:
         for row in reader:
             yield f"{path}, line {reader.line_num}", row

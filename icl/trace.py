@@ -50,6 +50,7 @@ class Thought:
     score: float | None = None
     answer: str | None = None
     usage: Usage = field(default_factory=Usage)
+    cut: bool = False  # whether the text ends where max_tokens were used up, not where the model ended it
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def sampled(
             parents=parents,
             answer=read(completion.text) if read else None,
             usage=Usage.of([completion]) if i == 0 else Usage(completion_tokens=completion.tokens),
+            cut=completion.finish == "length",
         )
         for i, completion in enumerate(completions)
     )

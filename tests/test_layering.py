@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ("templates", "icl", "cot", "eval")  # each may import itself and what stands before it
-FOOT = {"example", "lm", "trace", "votes", "concurrency", "seeds", "vectors"}  # of icl
+FOOT = {"example", "lm", "trace", "votes", "concurrency", "seeds", "vectors", "reading"}  # of icl
 ASSEMBLES = {"pipeline", "__init__"}  # what puts the parts of icl together
 PARTS = {path.stem for path in (ROOT / "icl").iterdir()}
 

@@ -1,7 +1,9 @@
 """A model that is asked only for what is not stored: every completion is, the moment it arrives."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import blake2b
 from itertools import groupby
@@ -10,8 +12,7 @@ from typing import Any
 
 from icl.backends.store import Store
 from icl.concurrency import gather
-from icl.lm import LM, Completion, Request, Score, ScoringLM
-from templates.errors import Unsupported
+from icl.lm import LM, Completion, Request, Score, scoring
 from templates.prompt import Prompt, as_json
 
 
@@ -58,6 +59,7 @@ class Cached:
 
     def __post_init__(self) -> None:
         self._store = Store(self.path)
+        self._asked: dict[bytes, asyncio.Event] = {}  # set when whoever asks has an answer, or none
 
     @property
     def name(self) -> str:
@@ -65,41 +67,66 @@ class Cached:
         return self.inner.name
 
     async def generate(self, request: Request) -> list[Completion]:
-        """The samples of the request; only those that are not stored are asked for, at once."""
+        """The samples of the request; only those that are not stored are asked for, at once and once."""
         keys = sample_keys(self.inner.name, request)
-        known = self._read(keys)
-        missing = [i for i, key in enumerate(keys) if key not in known]
 
-        async def ask(run: list[int]) -> None:
+        async def ask(run: list[int]) -> dict[bytes, str]:
             part = replace(request, n=len(run), seed=request.seed + run[0])
             fresh = await self.inner.generate(part)
-            entries = {keys[i]: _dump(completion) for i, completion in zip(run, fresh, strict=True)}
-            known.update(self._store.keep(entries))
+            return self._store.keep({keys[i]: _dump(sample) for i, sample in zip(run, fresh, strict=True)})
 
-        await gather(ask, runs(missing))
+        async def ask_all(missing: set[bytes]) -> dict[bytes, str]:
+            parts = await gather(ask, runs([i for i, key in enumerate(keys) if key in missing]))
+            return dict(ChainMap(*parts))
+
+        known = await self._completed(keys, ask_all)
         return [Completion(**json.loads(known[key])) for key in keys]
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """The scores of the continuations; only those that are not stored are asked for, in one call."""
-        if not isinstance(self.inner, ScoringLM):
-            raise Unsupported(f"{self.inner.name} cannot score continuations; use VLLM or Transformers")
-        keys = score_keys(self.inner.name, prompt, continuations)
-        known = self._read(keys)
-        if missing := {key: text for key, text in zip(keys, continuations, strict=True) if key not in known}:
-            fresh = await self.inner.score(prompt, list(missing.values()))
-            known.update(self._store.keep({key: json.dumps(s.logprobs) for key, s in zip(missing, fresh, strict=True)}))
+        inner = scoring(self.inner)
+        keys = score_keys(inner.name, prompt, continuations)
+
+        async def ask(missing: set[bytes]) -> dict[bytes, str]:
+            texts = {key: text for key, text in zip(keys, continuations, strict=True) if key in missing}
+            fresh = await inner.score(prompt, list(texts.values()))
+            return self._store.keep({key: json.dumps(s.logprobs) for key, s in zip(texts, fresh, strict=True)})
+
+        known = await self._completed(keys, ask)
         return [Score(tuple(json.loads(known[key]))) for key in keys]
 
     async def aclose(self) -> None:
         """Close the file; the wrapped model is closed by whoever closes all layers."""
         self._store.close()
 
-    def _read(self, keys: list[bytes]) -> dict[bytes, str]:
+    async def _completed(
+        self, keys: Sequence[bytes], ask: Callable[[set[bytes]], Awaitable[dict[bytes, str]]]
+    ) -> dict[bytes, str]:
+        """What is stored under the keys; what is not is asked for, unless another request is asking for it just now."""
         known = self._store.read(keys)
         there = sum(key in known for key in keys)
         self.hits += there
         self.misses += len(keys) - there
+        while missing := set(keys) - known.keys():
+            others = {self._asked[key] for key in missing & self._asked.keys()}
+            if mine := missing - self._asked.keys():
+                known |= await self._asking(mine, ask)
+            for other in others:
+                await other.wait()
+            known |= self._store.read(list(missing - mine))  # still missing where the other request failed
         return known
+
+    async def _asking(
+        self, keys: set[bytes], ask: Callable[[set[bytes]], Awaitable[dict[bytes, str]]]
+    ) -> dict[bytes, str]:
+        done = asyncio.Event()
+        self._asked |= dict.fromkeys(keys, done)
+        try:
+            return await ask(keys)
+        finally:
+            for key in keys:
+                del self._asked[key]
+            done.set()
 
 
 def runs(numbers: Sequence[int]) -> list[list[int]]:

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
-from icl.lm import LM, Completion, Request, Score, ScoringLM
-from templates.errors import Unsupported
+from icl.lm import LM, Completion, Request, Score, scoring
 from templates.prompt import Prompt
 
 
@@ -66,10 +65,9 @@ class Metered:
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """The wrapped model's scores; the continuations' tokens count as prompt tokens."""
-        if not isinstance(self.inner, ScoringLM):
-            raise Unsupported(f"{self.inner.name} cannot score continuations; use VLLM or Transformers")
+        inner = scoring(self.inner)
         with self._call():
-            scores = await self.inner.score(prompt, continuations)
+            scores = await inner.score(prompt, continuations)
         self.meter.prompt_tokens += sum(len(score.logprobs) for score in scores)
         return scores
 

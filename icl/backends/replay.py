@@ -6,10 +6,9 @@ one text per sample (direct, few-shot-cot, self-consistency, adaptive-self-consi
 
     icl eval gsm8k … --backend replay --model runs/x/rows.jsonl --backend-arg by=question --out runs/again
 
-Rows of zero-shot-cot are not: they hold two texts per sample, and the first would be replayed for both calls.
+Rows of zero-shot-cot are refused: they hold two texts per sample, and the first would be replayed for both calls.
 """
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pydantic import BaseModel, StrictStr, ValidationError
 from icl.backends.samples import Places, completions, dumped, key_of
 from icl.backends.scripted import nearest
 from icl.lm import Completion, Request
+from icl.reading import lines
 from templates.errors import DataError, UnscriptedPrompt, Unsupported, UserError
 from templates.prompt import Prompt, is_chat, shown
 
@@ -35,6 +35,7 @@ class Row(BaseModel):
     prompt: StrictStr | list[Any] | None = None
     question: StrictStr | None = None
     completions: list[StrictStr]
+    answers: list[StrictStr | None] | None = None  # of a run's rows: one for each sample, or none where there is one
 
 
 @dataclass
@@ -125,10 +126,7 @@ def asked_question(prompt: Prompt, questions: Iterable[str], separator: str) -> 
 
 
 def _rows(path: Path, by: Literal["prompt", "question"]) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
+    for place, line in lines(path):
         try:
             row = Row.model_validate_json(line)
         except ValidationError as error:
@@ -137,14 +135,9 @@ def _rows(path: Path, by: Literal["prompt", "question"]) -> Iterator[tuple[str, 
             raise DataError(f"{place}{named}: {first['msg']}: {line.strip():.80}") from None
         if not (value := getattr(row, by)):
             raise DataError(f"{place}: no field {by!r}, by which this replay finds rows: {line.strip():.80}")
+        if row.answers is not None and len(row.completions) > max(1, len(row.answers)):
+            raise DataError(
+                f"{place}: {len(row.completions)} texts of one reasoning path, asked for in as many calls; by question "
+                "each call would get the first of them; replay a run whose strategy asks once for each sample"
+            )
         yield value if by == "question" else dumped(value), row.completions
-
-
-def _lines(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise DataError(f"no file {path}; check the path")
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            yield from file
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from icl.lm import LM, Completion, Counting, Request, Score, ScoringLM, find
+from icl.lm import LM, Completion, Counting, Request, Score, find, scoring
 from icl.seeds import generator
 from templates.errors import BadReply, Transient, Unsupported, UserError
 from templates.prompt import Prompt, as_json
@@ -61,9 +61,7 @@ class Retrying:
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """The wrapped model's scores."""
-        inner = self.inner
-        if not isinstance(inner, ScoringLM):
-            raise Unsupported(f"{inner.name} cannot score continuations; use VLLM or Transformers")
+        inner = scoring(self.inner)
         said = json.dumps([as_json(prompt), *continuations])
         return await self._retried(lambda: inner.score(prompt, continuations), said)
 

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from icl.lm import LM, Completion, Request, Score, ScoringLM
-from templates.errors import Unsupported
+from icl.lm import LM, Completion, Request, Score, scoring
 from templates.prompt import Prompt
 
 QUIET = 100  # turns of the event loop without a new request, after which nothing else is on its way
@@ -42,10 +41,9 @@ class Waves:
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """The wrapped model's scores, with the wave."""
-        if not isinstance(self.inner, ScoringLM):
-            raise Unsupported(f"{self.inner.name} cannot score continuations; give Scripted its scores")
+        inner = scoring(self.inner)
         await self._wave()
-        return await self.inner.score(prompt, continuations)
+        return await inner.score(prompt, continuations)
 
     async def _wave(self) -> None:
         if self._gathering is not None:

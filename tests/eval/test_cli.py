@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.eval.command import icl, questions, report, rows
-from tests.fake_server import Fake, sampled
+from tests.fake_server import Fake, completion, sampled
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_failed_questions_are_not_wrong_ones(tmp_path: Path, data: Path) -> None
     assert report(tmp_path / "run")["accuracy"] is None
 
 
+def test_texts_that_were_cut_are_counted(tmp_path: Path, data: Path) -> None:
+    """Two of three paths of each question end at max_tokens: the report counts twelve, the table says what to do."""
+
+    def answer(_: str, body: Any) -> Any:
+        reply = completion(*["The answer is 2."] * body["n"])
+        for choice in reply["choices"][1:]:
+            choice["finish_reason"] = "length"
+        return reply
+
+    with Fake(answer).listening() as server:
+        done = icl(*words(data, server.url, tmp_path / "run", "--samples", 3), COLUMNS="200")
+    assert report(tmp_path / "run")["cut"] == 12
+    assert "12 texts; raise --max-tokens" in done.stdout
+
+
 def test_a_server_that_is_down_is_said(tmp_path: Path, data: Path) -> None:
     """The address and the question "is the server running?", exit code 1, no traceback, and a folder that continues."""
     with Fake(sampled()).listening() as server:
@@ -100,6 +116,7 @@ def test_a_server_that_is_down_is_said(tmp_path: Path, data: Path) -> None:
         ),
         (("--temperature", 0), "self-consistency needs temperature > 0"),
         (("--backend-arg", "nonsense"), "--backend-arg takes KEY=VALUE, got 'nonsense'"),
+        (("--backend-arg", "name=x"), "--backend-arg name=x: the backend's name goes to --backend"),
         (("--backend-arg", "tempo=3"), "backend 'openai': got an unexpected keyword argument 'tempo'"),
         (("--pool", "none.jsonl"), "no file none.jsonl; check the path"),
         (("--pool", "a.jsonl", "--demos", "b.jsonl"), "give a pool (a.jsonl) or demonstrations (b.jsonl), not both"),

@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from icl.backends.cached import runs, sample_keys
 from icl.backends.store import Store
 from icl.lm import Completion, Request, Score
 from templates import Prompt, Turn
-from templates.errors import StorageError, Unsupported
+from templates.errors import StorageError, Transient, Unsupported
 
 
 @dataclass
@@ -106,6 +107,50 @@ async def test_holes_are_filled_at_once(tmp_path: Path) -> None:
     assert [(r.n, r.seed) for r in inner.requests[1:]] == [(2, 7), (1, 11)]
 
 
+@dataclass
+class Slow(Counting):
+    """Answers when it is let go; the first requests fail."""
+
+    failures: int = 0
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """As `Counting`, later."""
+        done = await super().generate(request)
+        await self.go.wait()
+        if self.failures:
+            self.failures -= 1
+            raise Transient("busy")
+        return done
+
+
+async def test_equal_requests_at_the_same_time_are_one(tmp_path: Path) -> None:
+    """Three requests that overlap: the model makes each sample once, and all three get them."""
+    inner = Slow()
+    cached = Cached(inner, tmp_path / "x.sqlite")
+    wanted = [replace(BASE, n=4), replace(BASE, n=4), replace(BASE, n=6)]
+    asking = [asyncio.create_task(cached.generate(request)) for request in wanted]
+    await asyncio.sleep(0)
+    inner.go.set()
+    four, same, six = [await task for task in asking]
+    assert [(r.n, r.seed) for r in inner.requests] == [(4, 7), (2, 11)]
+    assert four == same == six[:4]
+    assert [c.text for c in six] == [f"seed {7 + i}" for i in range(6)]
+
+
+async def test_who_waits_for_a_request_that_fails_asks_himself(tmp_path: Path) -> None:
+    """One of two equal requests fails: the other one, which waited for it, is not lost."""
+    inner = Slow(failures=1)
+    cached = Cached(inner, tmp_path / "x.sqlite")
+    asking = [asyncio.create_task(cached.generate(BASE)) for _ in range(2)]
+    await asyncio.sleep(0)
+    inner.go.set()
+    failed, done = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(failed, Transient)
+    assert [c.text for c in done] == ["seed 7", "seed 8"]  # type: ignore[union-attr]
+    assert len(inner.requests) == 2
+
+
 def test_runs() -> None:
     """Ascending numbers are cut where one is missing."""
     assert runs([0, 1, 2, 5, 6, 9]) == [[0, 1, 2], [5, 6], [9]]
@@ -130,7 +175,7 @@ async def test_a_model_that_cannot_score_says_so(tmp_path: Path) -> None:
         async def generate(self, request: Request) -> list[Completion]:  # noqa: ARG002
             return []
 
-    with pytest.raises(Unsupported, match="mute cannot score continuations; use VLLM or Transformers"):
+    with pytest.raises(Unsupported, match="mute cannot score continuations; use VLLM, Transformers, or a vLLM server"):
         await Cached(Mute(), tmp_path / "x.sqlite").score("a", ["b"])
 
 

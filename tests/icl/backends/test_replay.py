@@ -147,6 +147,11 @@ def test_two_questions_side_by_side() -> None:
         ),
         ([{"prompt": "a", "completions": ["b"]}], "question", r"line 1: no field 'question', by which"),
         ([{"question": "a", "completions": ["b"]}], "prompt", r"line 1: no field 'prompt', by which"),
+        (
+            [{"question": "a", "completions": ["Think.", "So 4."], "answers": []}],  # a row of zero-shot-cot
+            "question",
+            r"line 1: 2 texts of one reasoning path, asked for in as many calls",
+        ),
         (["[]"], "prompt", r"line 1: Input should be an object"),
         ([""], "prompt", r"saved\.jsonl has no rows"),
     ],
