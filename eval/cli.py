@@ -35,7 +35,9 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     out: Out,
     model: Annotated[str, typer.Option(help="Hub name, folder, the server's model name, or the file to replay.")],
     backend: Annotated[str, typer.Option(help="vllm, transformers, openai or replay.")] = "vllm",
-    strategy: Annotated[str, typer.Option(help="See `icl list strategies`.")] = "self-consistency",
+    strategy: Annotated[
+        str | None, typer.Option(help="See `icl list strategies`; by default the task's own, often self-consistency.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Reasoning paths per question.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the samples.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Of the samples; 0 is off.")] = None,
@@ -70,6 +72,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from icl.backends.metered import Price
 
     known = find("tasks", task)
+    strategy = strategy or known.strategy
     find("strategies", strategy)
     if samples is not None and strategy not in _SAMPLES:
         raise UserError(f"--samples is for {' and '.join(_SAMPLES)}; {strategy} asks once")
@@ -77,6 +80,9 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UserError(f"--chat takes the task's own chat template; with --template {template} leave it out")
     if template is None and strategy not in known.templates:
         raise UserError(f"task {task!r} has no template for {strategy!r}; give one with --template")
+    zero_shot = strategy == "zero-shot-cot"
+    if zero_shot and (selector or pool or demos):
+        raise UserError("zero-shot-cot shows no demonstrations; leave out --selector, --pool and --demos")
     params = {
         _SAMPLES.get(strategy, "n"): samples,
         "temperature": temperature,
@@ -84,14 +90,14 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         "top_p": top_p,
         "max_tokens": max_tokens,
     }
-    zero_shot = strategy == "zero-shot-cot"
+    drawn = pool or not (zero_shot or demos or known.demos)  # demonstrations, where no selector is named
     config = RunConfig(
         task=task,
         model=model,
         backend=Part(**({"base_url": base_url} if base_url else {}) | _pairs(backend_arg or []), name=backend),
         template=template or known.templates[strategy].replace(".v", "-chat.v" if chat else ".v"),
         strategy=Part(name=strategy, **{name: value for name, value in params.items() if value is not None}),
-        selector=Part(name=selector) if selector else Part(name="random") if pool else None,
+        selector=Part(name=selector) if selector else Part(name="random") if drawn else None,
         orderer=Part(name=orderer),
         k=0 if zero_shot else k,
         pool=pool,
@@ -110,7 +116,8 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         typer.echo(f"\n{report.signature}\n{_command()}\n{out}/report.json has it all")
     if report.failed:
         _fail(
-            f"{report.failed} of {report.questions} questions failed, first: {_first_error(folder)}; run the same again"
+            f"{report.failed} of {report.questions} questions failed, first: {_first_error(folder)}; "
+            "the same command tries them again"
         )
 
 

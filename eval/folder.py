@@ -12,7 +12,8 @@ from typing import Any
 
 from eval.config import RunConfig
 from eval.files import write_whole
-from eval.rows import Row
+from eval.rows import Outcome, Row
+from icl.backends.store import Store
 from icl.backends.vllm import PLACEMENT
 from templates.errors import RunMismatch, StorageError
 
@@ -56,18 +57,24 @@ class RunFolder:
             yield
 
     def check(self, config: RunConfig) -> None:
-        """Refuse a folder that holds another run.
+        """Refuse a folder that holds another run, unless nothing came of that one.
 
         Raises:
             RunMismatch: it holds another one; says what differs.
         """
         path = self.path / "config.json"
-        if path.is_file():
+        if path.is_file() and not self._barren():
             before, now = _flat(json.loads(path.read_text())), _flat(config.model_dump(mode="json"))
             changed = [k for k in sorted(before | now) if before.get(k) != now.get(k) and k not in _MAY_CHANGE]
             if changed:
                 said = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in changed)
                 raise RunMismatch(f"{self.path} holds another run ({said}); choose another folder with --out")
+
+    def _barren(self) -> bool:
+        """Whether nothing was ever answered here: no sample is stored, and every row failed."""
+        stored = self.samples.is_file() and len(Store(self.samples)) > 0
+        answered = self.has_rows and any(row.outcome is not Outcome.FAILED for row in self.rows())
+        return not (stored or answered)
 
     def begin(self, config: RunConfig) -> None:
         """Write configuration and environment."""

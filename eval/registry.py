@@ -33,6 +33,8 @@ REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "tasks": {
             "gsm8k": "eval.tasks.gsm8k:GSM8K",
+            "sums": "eval.tasks.sums:SUMS",
+            "labels": "eval.tasks.labels:LABELS",
         },
         "backends": {
             "vllm": "icl.backends.vllm:VLLM",

@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from cot.votes import maj_curve, mean_and_error
-from eval.config import RunConfig
+from eval.config import Part, RunConfig
 from eval.folder import RunFolder
+from eval.registry import build
 from eval.rows import Outcome, Right, Row, counted
 from eval.stats import wilson
 from icl.backends.metered import Meter, Price
@@ -165,9 +166,9 @@ def signature(config: RunConfig, questions: int) -> str:
         "model": config.model,
         "backend": config.backend.name,
         "template": config.template,
-        "strategy": _part(config.strategy),
-        "demos": _demos(config),
-        "order": _part(config.orderer),
+        "strategy": _strategy(config.strategy),
+        "demos": (demos := _demos(config)),
+        "order": "none" if demos == "none" else _part(config.orderer),
         "seed": config.seed,
         "version": ours,
     }
@@ -175,13 +176,21 @@ def signature(config: RunConfig, questions: int) -> str:
 
 
 def _demos(config: RunConfig) -> str:
+    if config.backend.name == "replay":
+        return "those of the saved run"
     if not config.k or not (config.selector or config.demos):
         return "none"
     source = Path(config.pool or config.demos or "train").name
     return f"{config.k} of {source} by {_part(config.selector) if config.selector else 'place'}"
 
 
-def _part(part: Any) -> str:
+def _strategy(part: Part) -> str:
+    """With every parameter, also those that were left as they are."""
+    strategy = build("strategies", part.name, **part.params)
+    return f"{part.name}({','.join(f'{key}={value}' for key, value in vars(strategy).items())})"
+
+
+def _part(part: Part) -> str:
     params = ",".join(f"{key}={value}" for key, value in part.params.items())
     return f"{part.name}({params})" if params else part.name
 

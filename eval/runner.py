@@ -89,15 +89,15 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: On
     task: Task = find("tasks", config.task)
     with folder.locked():
         config = config.with_digests()
-        queries = task.load(config.data, config.limit)
+        queries = _questions(config, task)
         if unanswered := [query.id for query in queries if query.answer is None]:
             raise DataError(
                 f"{len(unanswered)} questions have no answer to compare with, first {unanswered[0]!r}; "
                 "`icl run` answers questions without"
             )
         pool = pool_of(config, task)
+        pipeline, metered = config.build(folder.samples)  # a wrong name is said before a wrong folder
         folder.check(config)
-        pipeline, metered = config.build(folder.samples)
         folder.begin(config)
         answering = Answering(pipeline, task.right, on_start)
         try:
@@ -112,10 +112,26 @@ def evaluate(config: RunConfig, folder: RunFolder, *, price: Price, on_start: On
     return report
 
 
+def _questions(config: RunConfig, task: "Task") -> Sequence[Example]:
+    """The questions: the task's own where no file is given."""
+    try:
+        return task.load(config.data, config.limit)
+    except DataError as error:
+        if config.data:
+            raise
+        raise DataError(f"the questions of {task.name!r}: {error}; or give a file with --data") from error
+
+
 def pool_of(config: RunConfig, task: "Task") -> Sequence[Example]:
     """What demonstrations are chosen from: the task's own where a selector is given and no file."""
     if config.selector and not (config.pool or config.demos):
-        return task.load_pool(None, None)
+        try:
+            return task.load_pool(None, None)
+        except DataError as error:
+            raise DataError(
+                f"selector {config.selector.name!r} chooses from the training split of {task.name!r} where no file is "
+                f"given: {error}; or give a file with --pool"
+            ) from error
     return config.examples(lambda source: task.load_pool(source, None))
 
 

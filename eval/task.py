@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eval.rows import Right
 from icl.example import Example
+from icl.loading import load_examples
 from templates.answers import same_answer
 
 Load = Callable[[str | Path | None, int | None], Sequence[Example]]
@@ -19,16 +20,24 @@ class Task:
         name: as on the command line.
         load: (path or None for the hub's test split, limit) -> questions with gold answers.
         load_pool: the same for the examples that demonstrations come from, the hub's training split by default.
-        templates: the library's template for each strategy of the registry, plain and "-chat".
-        demos: the library's demonstrations, used where neither a pool nor other demonstrations are given.
-        right: whether a canonical answer is the gold one.
+        templates: the library's template for each strategy that suits the task; where "-chat" is one too, for chats.
         about: one line for `icl list`.
+        strategy: the one that is used where none is named.
+        demos: the library's demonstrations, used where neither a pool nor other demonstrations are given; without any,
+            demonstrations are drawn from the task's own pool.
+        right: whether a canonical answer is the gold one.
     """
 
     name: str
     load: Load
     load_pool: Load
     templates: dict[str, str]
-    demos: str
     about: str
+    strategy: str = "self-consistency"
+    demos: str | None = None
     right: Right = same_answer
+
+
+def generated(make: Callable[[], Sequence[Example]]) -> Load:
+    """Loads from a file where one is named, and otherwise generates."""
+    return lambda source, limit: load_examples(source, limit=limit) if source else make()[:limit]

@@ -48,7 +48,12 @@ def load_examples(
     name, rows = _open(source, split, config)
     examples: list[Example] = []
     for place, row in islice(rows, limit):
-        examples.append(_example(row, f"{name}/{len(examples)}", place, fields, answer, rationale))
+        example = _example(row, f"{name}/{len(examples)}", place, fields, answer, rationale)
+        if examples and (asked := next(iter(examples[0].fields))) not in example.fields:
+            raise DataError(
+                f"{place}: no field {asked!r}, which the first row has; the row has {sorted(example.fields)}"
+            )
+        examples.append(example)
     if not examples:
         raise DataError(f"{place_of(source)} has no rows; give a file with at least one example")
     doubles = len(examples) - len({example.id for example in examples})
@@ -144,7 +149,7 @@ def _hub(name: str, split: str, config: str | None) -> Iterator[tuple[str, Any]]
         from datasets import load_dataset
     except ImportError as error:
         raise DataError(
-            f"no file {name}; to load a data set of that name from the hub, install the extra: "
+            f"no file {name}, and to load a data set of that name from the hub the extra is missing: "
             "pip install 'icl-toolkit[hub]'"
         ) from error
     try:

@@ -53,6 +53,11 @@ class Pipeline:
             raise UserError(
                 f"a pipeline needs k ≥ 0 and concurrency ≥ 1, got k={self.k}, concurrency={self.concurrency}"
             )
+        if not isinstance(self.template, Template):
+            raise UserError(f"a pipeline's template is a Template or load_template(NAME), got {self.template!r:.80}")
+        for part in ("lm", "strategy", "selector", "orderer"):
+            if isinstance(value := getattr(self, part), type):
+                raise UserError(f"{part} is the class {value.__name__}; make one: {part}={value.__name__}(…)")
         self._pool: tuple[Example, ...] = ()
 
     def fit(self, pool: Sequence[Example]) -> None:
@@ -65,6 +70,9 @@ class Pipeline:
 
     async def afit(self, pool: Sequence[Example]) -> None:
         """Index the pool of demonstrations, once; refuses an example that could not be shown."""
+        _refuse_others_than_examples(pool)
+        if pool and self.selector is None:
+            raise UserError("without a selector a pipeline shows no demonstrations; give one, such as selector=KNN()")
         for example in pool:
             if example.answer is None:
                 raise UserError(f"example {example.id!r} has no answer, so it cannot be a demonstration; leave it out")
@@ -83,6 +91,7 @@ class Pipeline:
 
     async def problems(self, queries: Sequence[Example]) -> list[Problem]:
         """The questions with their demonstrations: selected for all at once, ordered, and fit into the context."""
+        _refuse_others_than_examples(queries)
         for query in queries:
             self.template.check(query.fields, query.id)
         if self._pool and (found := leaked(self._pool, queries)):
@@ -102,8 +111,22 @@ class Pipeline:
         if self.selector is None or self.k == 0:
             return [[] for _ in queries]
         selected = await self.selector.select(queries, self.k)
-        pairs = list(zip(selected, queries, strict=True))
-        return await gather(lambda pair: self.orderer.order(*pair), pairs, limit=self.concurrency)
+        if len(selected) != len(queries):
+            raise UserError(
+                f"{type(self.selector).__name__}.select gave {len(selected)} lists for {len(queries)} queries; "
+                "it gives one list of demonstrations for each query"
+            )
+        return await gather(self._ordered, list(zip(selected, queries, strict=True)), limit=self.concurrency)
+
+    async def _ordered(self, chosen: tuple[list[Demo], Example]) -> list[Demo]:
+        demos, query = chosen
+        ordered = await self.orderer.order(demos, query)
+        if sorted(demo.example.id for demo in demos) != sorted(demo.example.id for demo in ordered):
+            raise UserError(
+                f"{type(self.orderer).__name__}.order gave other demonstrations than it got for {query.id!r}; "
+                "an orderer gives the same ones back"
+            )
+        return ordered
 
     async def _fitted(self, problems: list[Problem]) -> list[Problem]:
         counter = find(self.lm, Counting)  # type: ignore[type-abstract]
@@ -132,12 +155,22 @@ class Pipeline:
         return fitted
 
 
+def _refuse_others_than_examples(given: Sequence[Example]) -> None:
+    wrong = given if isinstance(given, str) else next((one for one in given if not isinstance(one, Example)), None)
+    if wrong is not None:
+        raise UserError(f"a pipeline takes a list of Examples, as load_examples(FILE or rows) gives; got {wrong!r:.80}")
+
+
 def _run(work: Coroutine[Any, Any, T], instead: str) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise UserError(
-        f"an event loop is running here (a notebook, an async function): use 'await pipeline.{instead}(...)'"
-    )
+        inside = False
+    else:
+        inside = True
+    if inside:
+        work.close()
+        raise UserError(
+            f"an event loop is running here (a notebook, an async function): use 'await pipeline.{instead}(...)'"
+        )
+    return asyncio.run(work)

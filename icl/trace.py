@@ -61,6 +61,15 @@ class Trace:
     thoughts: tuple[Thought, ...] = ()
     votes: Votes | None = None
 
+    def __str__(self) -> str:
+        """The answer, the votes, and the thoughts with their parents, for a person."""
+        votes = f" ({self.votes})" if self.votes else ""
+        lines = [f"answer: {self.answer}{votes}"]
+        for thought in self.thoughts:
+            after = f" after {', '.join(map(str, thought.parents))}" if thought.parents else ""
+            lines.append(f"[{thought.id}{after}] {thought.text.strip()}")
+        return "\n".join(lines)
+
     @property
     def usage(self) -> Usage:
         """What all thoughts together asked of the model."""

@@ -34,6 +34,11 @@ def fill(text: str, fields: Fields, template: str = "template") -> str:
     return _SLOT.sub(lambda match: fields[match[1]] if match[1] else match[0][0], text)
 
 
+def _unset(text: str) -> str | None:
+    """Stands for a reader that was not given."""
+    return read_text(text)
+
+
 @dataclass(frozen=True)
 class Template:
     r"""How a task is put into words, and how its answer is read back.
@@ -53,7 +58,7 @@ class Template:
         instruction: the task description, before the demonstrations (in a chat: the system turn).
         separator: between instruction, demonstrations and query.
         stop: where the model's continuation ends.
-        reader: the model's text -> canonical answer, or None.
+        reader: the model's text -> canonical answer, or None; by default the verbalizer's, or else the whole text.
         chat: render as turns, user and assistant, for the model's own chat template.
         verbalizer: the words that stand for labels, where answers are labels.
         name: for messages and reports.
@@ -64,13 +69,15 @@ class Template:
     instruction: str = ""
     separator: str = "\n\n"
     stop: tuple[str, ...] = ()
-    reader: Reader = field(default=read_text, repr=False)
+    reader: Reader = field(default=_unset, repr=False)
     chat: bool = False
     verbalizer: Verbalizer | None = None
     name: str = "template"
 
     def __post_init__(self) -> None:
         """Refuse a text from which no demonstration can be cut."""
+        if self.reader is _unset:
+            object.__setattr__(self, "reader", self.verbalizer.read if self.verbalizer else read_text)
         if not self.text.endswith(_ANSWER) or slots(self.text).count("answer") != 1 or self.text.count(_ANSWER) != 1:
             raise TemplateError(f"a template ends in its one '{{answer}}' slot, got {self.text!r}")
         for part in (self.text, self.response):

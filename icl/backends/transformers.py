@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
 from inspect import signature
-from threading import Lock
 from typing import Any
 
 from icl.backends.batching import Job, Limits, Share, Worker
 from icl.backends.decoding import Generation, decode
 from icl.backends.identity import model_identity
+from icl.backends.once import once
 from icl.backends.scoring import Scoring, Windows, score, windows_of
 from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split, unloadable
 from icl.lm import Completion, Request, Score
 from templates.errors import ICLError, ModelError, Unsupported, UserError
 from templates.prompt import Prompt
 
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OUTPUTS = 2**27  # numbers in the distributions over the vocabulary that are there at once: 0.5 GiB in float32
 
 
@@ -53,8 +54,9 @@ class Transformers:
                 f"a model needs max_batch_tokens ≥ 1, kv_cache_gib > 0 and max_model_len ≥ 1, got "
                 f"{self.max_batch_tokens}, {self.kv_cache_gib} and {self.max_model_len}"
             )
+        if self.dtype not in _DTYPES:
+            raise UserError(f"dtype is one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         self._worker = Worker(self._limits)
-        self._lock = Lock()
 
     @cached_property
     def name(self) -> str:
@@ -96,20 +98,15 @@ class Transformers:
 
     # What follows runs on the worker's thread; `count` and `context` need tokenizer and context length besides.
 
-    @property
+    @once
     def _tokenizer(self) -> Any:
-        with self._lock:
-            return self._loaded_tokenizer
-
-    @cached_property
-    def _loaded_tokenizer(self) -> Any:
         return load_tokenizer(self.model, self.revision)
 
-    @cached_property
+    @once
     def _context(self) -> int:
         return self.max_model_len or context_length(self.model, self.revision)
 
-    @cached_property
+    @once
     def _model(self) -> Any:
         import torch
         from transformers import AutoModelForCausalLM

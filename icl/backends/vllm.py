@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from icl.backends.identity import model_identity
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
 from icl.backends.loop_thread import LoopThread
+from icl.backends.once import once
 from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
@@ -104,13 +105,13 @@ class VLLM:
             thread.submit(self._stop()).result()
             thread.close()
 
-    @cached_property
+    @once
     def _tokenizer(self) -> Any:
         if "tokenizer" in self.engine_args:
             return load_tokenizer(self.engine_args["tokenizer"], self.engine_args.get("tokenizer_revision"))
         return load_tokenizer(self.model, self.revision)
 
-    @cached_property
+    @once
     def _context(self) -> int:
         return int(self.engine_args.get("max_model_len") or context_length(self.model, self.revision))
 

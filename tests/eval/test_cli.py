@@ -114,6 +114,10 @@ def test_a_server_that_is_down_is_said(tmp_path: Path, data: Path) -> None:
             ("--strategy", "direct", "--samples", 3),
             "--samples is for self-consistency and adaptive-self-consistency; direct asks once",
         ),
+        (
+            ("--strategy", "zero-shot-cot", "--selector", "bm25"),
+            "zero-shot-cot shows no demonstrations; leave out --selector, --pool and --demos",
+        ),
         (("--temperature", 0), "self-consistency needs temperature > 0"),
         (("--backend-arg", "nonsense"), "--backend-arg takes KEY=VALUE, got 'nonsense'"),
         (("--backend-arg", "name=x"), "--backend-arg name=x: the backend's name goes to --backend"),
@@ -148,6 +152,34 @@ def test_a_refused_setting_leaves_no_run_behind(tmp_path: Path, data: Path) -> N
         assert icl(*words(data, server.url, tmp_path / "run", "--samples", 2)).returncode == 0
 
 
+def test_a_run_that_answered_nothing_holds_no_folder(tmp_path: Path, data: Path) -> None:
+    """All questions failed and no sample is stored: the corrected command runs in the same folder."""
+    with Fake(lambda *_: httpx.Response(400, text="<html>no")).listening() as server:
+        failed = icl(*words(data, server.url, tmp_path / "run", "--samples", 2, "--backend-arg", "vllm=false"))
+    assert report(tmp_path / "run")["outcomes"]["failed"] == 6, failed.stderr
+    with Fake(sampled()).listening() as server:
+        done = icl(*words(data, server.url, tmp_path / "run", "--strategy", "few-shot-cot"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_name_is_said_before_a_wrong_folder(tmp_path: Path, data: Path) -> None:
+    """On a folder that holds a run, a slip is still told as a slip."""
+    with Fake(sampled()).listening() as server:
+        assert icl(*words(data, server.url, tmp_path / "run", "--samples", 2)).returncode == 0
+        slip = icl(*words(data, server.url, tmp_path / "run", "--template", "math.cott.v1"))
+    assert slip.returncode == 2
+    assert "no prompt text 'math.cott.v1'" in slip.stderr
+
+
+def test_without_a_hub_the_option_that_is_missing_is_named(tmp_path: Path, data: Path) -> None:
+    """A selector without a pool asks for --pool; a task without a file asks for --data."""
+    pool = icl(*words(data, "http://127.0.0.1:9/v1", tmp_path / "run", "--selector", "bm25"), HF_HUB_OFFLINE="1")
+    assert (pool.returncode, "or give a file with --pool" in pool.stderr) == (2, True), pool.stderr
+    line = [word for word in words(data, "http://127.0.0.1:9/v1", tmp_path / "run") if word not in ("--data", data)]
+    asked = icl(*line, HF_HUB_OFFLINE="1")
+    assert (asked.returncode, "or give a file with --data" in asked.stderr) == (2, True), asked.stderr
+
+
 def test_questions_without_answers_cannot_be_scored(tmp_path: Path, data: Path) -> None:
     """They are refused by name, not counted as wrong."""
     data.write_text('{"id": "a", "question": "What is 1 + 1?"}\n')
@@ -171,7 +203,10 @@ def test_an_edited_template_is_another_run(tmp_path: Path, data: Path) -> None:
 def test_unknown_task(tmp_path: Path) -> None:
     """The nearest task is named."""
     done = icl("eval", "gsm8", "--model", "m", "--out", tmp_path / "run")
-    assert (done.returncode, done.stderr) == (2, "error: no task 'gsm8'; the nearest: gsm8k (all: icl list tasks)\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no task 'gsm8'; the nearest: gsm8k, sums (all: icl list tasks)\n",
+    )
 
 
 @pytest.mark.parametrize(

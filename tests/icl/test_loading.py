@@ -93,3 +93,11 @@ def test_a_limit_of_nothing_is_refused() -> None:
     """The value is named."""
     with pytest.raises(DataError, match="a limit is at least 1, got -1"):
         load_examples([{"question": "a"}], limit=-1)
+
+
+def test_a_misspelt_question_in_one_row_is_found() -> None:
+    """Every row has the question under the name that it has in the first row."""
+    with pytest.raises(
+        DataError, match=r"row 1: no field 'question', which the first row has; the row has \['qestion'\]"
+    ):
+        load_examples([{"question": "a"}, {"qestion": "b"}])

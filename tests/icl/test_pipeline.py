@@ -2,11 +2,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cot import Direct, SelfConsistency, ZeroShotCoT
-from icl import Completion, Example, Pipeline, Problem, Request, Trace
+from icl import Completion, Demo, Example, Pipeline, Problem, Request, Trace
 from icl.backends import Cached, Metered, Scripted
 from icl.backends.metered import Price
 from icl.backends.waves import Waves
@@ -125,10 +126,10 @@ async def test_questions_in_the_pool_are_warned_of_and_not_shown() -> None:
 async def test_an_example_that_cannot_be_shown_is_refused_before_any_call() -> None:
     """A pool row without an answer, a row without a rationale, a query without its field: each is named."""
     with pytest.raises(UserError, match="example 'x' has no answer, so it cannot be a demonstration"):
-        await Pipeline(Echo(), TEMPLATE, Direct()).afit([Example("x", {"question": "a"})])
+        await Pipeline(Echo(), TEMPLATE, Direct(), Fixed()).afit([Example("x", {"question": "a"})])
     cot = Template("Q: {question}\nA: {answer}", response="{rationale} {answer}")
     with pytest.raises(MissingSlot, match=r"needs \['rationale'\] but example 'pool/0'"):
-        await Pipeline(Echo(), cot, Direct()).afit(POOL)
+        await Pipeline(Echo(), cot, Direct(), Fixed()).afit(POOL)
     with pytest.raises(MissingSlot, match=r"needs \['question'\] but example 'x'"):
         await Pipeline(Echo(), TEMPLATE, Direct()).arun([Example("x", {"text": "a"})])
     with pytest.raises(UserError, match="k ≥ 0 and concurrency ≥ 1, got k=-1"):
@@ -177,3 +178,65 @@ async def test_a_demonstration_without_an_answer_is_never_shown() -> None:
     pipeline = Pipeline(Echo(100), TEMPLATE, Direct(), selector=Fixed([Example("x", {"question": "a"})]), k=1)
     with pytest.raises(UserError, match="example 'x' has no answer, so it cannot be a demonstration"):
         await pipeline.arun(QUERIES[:1])
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"strategy": Direct}, r"strategy is the class Direct; make one: strategy=Direct\(…\)"),
+        ({"selector": Fixed}, r"selector is the class Fixed; make one"),
+        ({"template": "Q: {question}"}, r"template is a Template or load_template\(NAME\), got 'Q: {question}'"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_refused(parts: dict[str, Any], said: str) -> None:
+    """A class in place of an object, or a text in place of a template, is said where it is given."""
+    given: dict[str, Any] = {"lm": Echo(), "template": TEMPLATE, "strategy": Direct()}
+    with pytest.raises(UserError, match=said):
+        Pipeline(**(given | parts))
+
+
+@pytest.mark.parametrize("queries", ["test.jsonl", [{"question": "a"}]])
+def test_only_examples_are_answered(queries: Any) -> None:
+    """A path or a mapping is refused with what makes examples of it."""
+    with pytest.raises(UserError, match=r"a list of Examples, as load_examples\(FILE or rows\) gives; got"):
+        Pipeline(Echo(), TEMPLATE, Direct()).run(queries)
+
+
+def test_a_pool_without_a_selector_is_refused() -> None:
+    """It would never be shown."""
+    with pytest.raises(UserError, match="without a selector a pipeline shows no demonstrations"):
+        Pipeline(Echo(), TEMPLATE, Direct()).fit(POOL)
+
+
+async def test_an_orderer_gives_the_same_demonstrations_back() -> None:
+    """One that loses some is named."""
+
+    class Loses:
+        async def order(self, demos: Sequence[Demo], query: Example) -> list[Demo]:  # noqa: ARG002
+            return list(demos[1:])
+
+    pipeline = Pipeline(Echo(room=1000), TEMPLATE, Direct(), Fixed(), Loses(), k=2)
+    await pipeline.afit(POOL)
+    with pytest.raises(UserError, match=r"Loses\.order gave other demonstrations than it got for 'test/0'"):
+        await pipeline.arun(QUERIES)
+
+
+async def test_a_selector_gives_a_list_for_each_query() -> None:
+    """One that gives fewer is named."""
+
+    class Nothing:
+        async def fit(self, pool: Sequence[Example]) -> None: ...
+
+        async def select(self, queries: Sequence[Example], k: int) -> list[list[Demo]]:  # noqa: ARG002
+            return []
+
+    pipeline = Pipeline(Echo(), TEMPLATE, Direct(), Nothing())
+    with pytest.raises(UserError, match=r"Nothing\.select gave 0 lists for 3 queries"):
+        await pipeline.arun(QUERIES)
+
+
+async def test_a_trace_prints_its_answer_votes_and_thoughts() -> None:
+    """One thought a line, with what it came from."""
+    lm = Scripted(lambda request: ["2", "3", "2"][: request.n])
+    (trace,) = await Pipeline(lm, TEMPLATE, SelfConsistency(n=3)).arun(QUERIES[:1])
+    assert str(trace) == "answer: 2 (2: 2, 3: 1)\n[0] 2\n[1] 3\n[2] 2"

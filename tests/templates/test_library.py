@@ -20,7 +20,7 @@ def test_reading_is_the_inverse_of_wording(name: str) -> None:
     """What a template shows as a demonstration's answer, its own reader reads back."""
     template = load_template(name)
     for demo in load_demonstrations("math.demos.v1"):
-        said = template.continuation(demo, demo["answer"])
+        said = template.continuation(demo | {"text": demo["question"]}, demo["answer"])
         assert same_answer(template.reader(said), demo["answer"])
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from templates import Verbalizer
+from templates import Template, Verbalizer
+from templates.answers import text
 from templates.errors import TemplateError, UnknownName
 
 SENTIMENT = Verbalizer({"pos": ["great", "good"], "neg": ["terrible"]})
@@ -42,3 +43,11 @@ def test_bad_words_are_refused() -> None:
         Verbalizer({})
     with pytest.raises(UnknownName, match=r"no label 'neutral'; this verbalizer has \['pos', 'neg'\]"):
         SENTIMENT.word("neutral")
+
+
+def test_a_template_reads_with_its_verbalizer() -> None:
+    """Where no reader is given, words come back as labels; a reader that is given goes before."""
+    verbalizer = Verbalizer({"pos": ["great"], "neg": ["bad"]})
+    assert Template("R: {r}\nS: {answer}", verbalizer=verbalizer).reader(" great!") == "pos"
+    assert Template("R: {r}\nS: {answer}", verbalizer=verbalizer, reader=text).reader(" great!") == "great!"
+    assert Template("R: {r}\nS: {answer}").reader(" great!") == "great!"

@@ -249,8 +249,8 @@ async def test_scores_of_nothing_are_nothing_and_of_an_empty_text_an_error(lm: T
 async def test_an_empty_prompt_without_special_tokens_is_refused(tiny_model: Path) -> None:
     """There is no token to continue, neither with a completion nor with a continuation to score."""
     lm = Transformers(str(tiny_model), dtype="float32")
-    lm.__dict__["_loaded_tokenizer"] = AutoTokenizer.from_pretrained(tiny_model)
-    lm.__dict__["_loaded_tokenizer"].backend_tokenizer.post_processor = ByteLevel()  # puts nothing before a text
+    lm.__dict__["_tokenizer"] = AutoTokenizer.from_pretrained(tiny_model)
+    lm.__dict__["_tokenizer"].backend_tokenizer.post_processor = ByteLevel()  # puts nothing before a text
     assert await lm.count([""]) == [0]
     for call in (lm.generate(Request("")), lm.score("", [" yes"])):
         with pytest.raises(UserError, match=r"prompt is empty.*begin with some text"):
