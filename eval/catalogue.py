@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from eval.registry import REGISTRY, find
 from eval.task import Task
 from templates.errors import UnknownName
-from templates.library import library_names, source_of
+from templates.library import is_demonstrations, library_names, source_of
 
 
 def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
@@ -19,7 +19,7 @@ def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
 
 def _entries(kind: str) -> dict[str, str]:
     if kind == "templates":
-        return {name: source_of(name) for name in library_names()}
+        return {name: f"{'(demonstrations) ' * is_demonstrations(name)}{source_of(name)}" for name in library_names()}
     return {name: _about(find(kind, name)) for name in REGISTRY[kind]}
 
 

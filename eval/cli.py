@@ -29,6 +29,23 @@ Out = Annotated[Path, typer.Option(help="Run folder; the same command continues 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"icl-toolkit {version('icl-toolkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Prompting and in-context learning for frozen language models."""
+
+
 @app.command("eval")
 def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     task: Annotated[str, typer.Argument(help="What to evaluate on; see `icl list tasks`.")],
@@ -111,7 +128,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         report = evaluate(config, folder, price=Price(price_prompt, price_completion), on_start=on_start)
     if as_json:
         typer.echo(report.model_dump_json(indent=1))
-    else:
+    elif report.accuracy:
         _print(report.table())
         typer.echo(f"\n{report.signature}\n{_command()}\n{out}/report.json has it all")
     if report.failed:

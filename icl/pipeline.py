@@ -83,7 +83,17 @@ class Pipeline:
 
     async def arun(self, queries: Sequence[Example]) -> list[Trace]:
         """Answer the questions, all at once; the first that fails for good stops the others and raises its error."""
-        return await gather(self.solve, await self.problems(queries), limit=self.concurrency)
+        from tqdm import tqdm
+
+        problems = await self.problems(queries)
+        with tqdm(total=len(problems), desc="questions", leave=False, delay=1.0, disable=None) as bar:
+
+            async def answered(problem: Problem) -> Trace:
+                trace = await self.solve(problem)
+                bar.update()
+                return trace
+
+            return await gather(answered, problems, limit=self.concurrency)
 
     async def solve(self, problem: Problem) -> Trace:
         """Answer one question whose demonstrations are chosen."""

@@ -36,8 +36,8 @@ class Scripted:
     script: Mapping[Prompt, Reply] | Callable[[Request], Reply]
     name: str = field(default="scripted", kw_only=True)
     scores: Mapping[tuple[Prompt, str], float] | None = field(default=None, kw_only=True)
-    requests: list[Request] = field(default_factory=list, init=False)  # all that were made, in order
-    scored: list[tuple[Prompt, tuple[str, ...]]] = field(default_factory=list, init=False)  # likewise
+    requests: list[Request] = field(default_factory=list, init=False, repr=False)  # all that were made, in order
+    scored: list[tuple[Prompt, tuple[str, ...]]] = field(default_factory=list, init=False, repr=False)  # likewise
 
     def __post_init__(self) -> None:
         self._places = Places()

@@ -86,6 +86,11 @@ def _read(name: str | Path) -> "tuple[LibraryFile, str]":
         raise DataError(f"{path}, {where}: {first['msg']}; see templates/library for examples") from error
 
 
+def is_demonstrations(name: str) -> bool:
+    """Whether a name of the library stands for demonstrations and not for a template."""
+    return _read(name)[0].text is None
+
+
 def source_of(name: str) -> str:
     """Where a text of the library comes from."""
     return " ".join(_read(name)[0].source.split())

@@ -302,3 +302,8 @@ def test_a_question_longer_than_the_context_fails_alone(tmp_path: Path, tiny_mod
     fits, too_long = rows(tmp_path / "run")
     assert fits["outcome"] != "failed"
     assert (too_long["outcome"], too_long["demos"], too_long["dropped"]) == ("failed", [], 2)
+
+
+def test_the_version_is_said() -> None:
+    """`icl --version` names the distribution."""
+    assert icl("--version").stdout.startswith("icl-toolkit 0.")
