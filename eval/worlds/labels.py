@@ -70,23 +70,40 @@ class Episode:
         words = random.sample(WORDS, LABELS) * (len(TOPICS) // LABELS)
         return dict(zip(random.sample(list(TOPICS), len(TOPICS)), words, strict=True))
 
-    def examples(self, random: Random, *, held_out: bool, topics: int = len(TOPICS)) -> Iterator[Example]:
-        """Labelled inputs of one of the two splits, on so many topics, one after another."""
+    def examples(self, random: Random, *, held_out: bool, told: "Told | None" = None) -> Iterator[Example]:
+        """Labelled inputs of one of the two splits, one after another."""
         meaning, side = self.meaning, "held-out" if held_out else "train"
-        for number, (topic, text) in enumerate(inputs(random, held_out=held_out, topics=topics)):
+        for number, (topic, text) in enumerate(inputs(random, held_out=held_out, told=told or Told())):
             yield Example(f"labels/{self.seed}/{side}/{number}", {"text": text}, meaning[topic])
 
 
-def inputs(random: Random, *, held_out: bool, topics: int = len(TOPICS)) -> Iterator[tuple[str, str]]:
-    """Topics and texts, on so many topics, one after another."""
-    some = random.sample(TOPIC_NAMES, topics)
+@dataclass(frozen=True)
+class Told:
+    """What inputs are made of; training also reads simpler ones than those that are asked.
+
+    Args:
+        topics: how many come up.
+        words: of its topic in each input; with fewer than three it is a bare list of them.
+        known: words of each topic that come up at all.
+    """
+
+    topics: int = len(TOPICS)
+    words: int = 3
+    known: int = 10
+
+
+def inputs(random: Random, *, held_out: bool, told: Told) -> Iterator[tuple[str, str]]:
+    """Topics and texts, one after another."""
+    known = {topic: random.sample(TOPICS[topic], told.known) for topic in random.sample(TOPIC_NAMES, told.topics)}
     while True:
-        topic = random.choice(some)
-        other = random.choice([name for name in TOPIC_NAMES if name != topic])
-        words = random.sample(TOPICS[topic], 3)
-        if is_held_out(words) == held_out:
+        topic = random.choice(list(known))
+        words = random.sample(known[topic], told.words)
+        if told.words < 3:  # noqa: PLR2004 - frames have three places
+            yield topic, " and ".join(words)
+        elif is_held_out(words) == held_out:
             line = random.choice(FRAMES).format(*words)
             if random.random() < STRAY:
+                other = random.choice([name for name in TOPIC_NAMES if name != topic])
                 line = random.choice(STRAY_FRAMES).format(*words, random.choice(TOPICS[other]), line=line)
             yield topic, line
 

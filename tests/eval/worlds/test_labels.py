@@ -2,7 +2,7 @@ from collections import Counter
 from itertools import islice
 from random import Random
 
-from eval.worlds.labels import LABELS, TOPICS, WORDS, Episode, inputs, split
+from eval.worlds.labels import LABELS, TOPICS, WORDS, Episode, Told, inputs, split
 
 
 def test_an_episode_shares_the_topics_out_evenly() -> None:
@@ -23,7 +23,7 @@ def test_an_input_s_words_are_its_topic_s() -> None:
     """At least three words of the topic and at most one of another; no word belongs to two topics."""
     owner = {word: topic for topic, words in TOPICS.items() for word in words}
     assert len(owner) == sum(map(len, TOPICS.values()))
-    for topic, text in islice(inputs(Random(0), held_out=False), 300):
+    for topic, text in islice(inputs(Random(0), held_out=False, told=Told()), 300):
         topics = Counter(owner[word] for word in text.replace(",", "").split() if word in owner)
         assert topics.pop(topic) == 3
         assert sum(topics.values()) <= 1
@@ -42,4 +42,4 @@ def test_no_input_of_one_split_is_in_the_other() -> None:
 
 def test_fewer_topics() -> None:
     """Inputs on three topics are on three topics."""
-    assert len({topic for topic, _ in islice(inputs(Random(0), held_out=False, topics=3), 200)}) == 3
+    assert len({topic for topic, _ in islice(inputs(Random(0), held_out=False, told=Told(topics=3)), 200)}) == 3
