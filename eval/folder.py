@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,10 @@ class RunFolder:
 
     def _barren(self) -> bool:
         """Whether nothing was ever answered here: no sample is stored, and every row failed."""
-        stored = self.samples.is_file() and len(Store(self.samples)) > 0
+        stored = False
+        if self.samples.is_file():
+            with closing(Store(self.samples)) as store:
+                stored = len(store) > 0
         answered = self.has_rows and any(row.outcome is not Outcome.FAILED for row in self.rows())
         return not (stored or answered)
 

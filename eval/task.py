@@ -1,8 +1,9 @@
 """What is evaluated: where its questions come from, how they are asked, when an answer is right."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from eval.rows import Right
 from icl.example import Example
@@ -10,6 +11,18 @@ from icl.loading import load_examples
 from templates.answers import same_answer
 
 Load = Callable[[str | Path | None, int | None], Sequence[Example]]
+
+
+# The library's templates for word problems, by strategy.
+WORD_PROBLEMS: Mapping[str, str] = MappingProxyType(
+    {
+        "direct": "math.direct.v1",
+        "few-shot-cot": "math.cot.v1",
+        "zero-shot-cot": "math.zero-shot.v1",
+        "self-consistency": "math.cot.v1",
+        "adaptive-self-consistency": "math.cot.v1",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,7 @@ class Task:
     name: str
     load: Load
     load_pool: Load
-    templates: dict[str, str]
+    templates: Mapping[str, str]
     about: str
     strategy: str = "self-consistency"
     demos: str | None = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eval.task import Task
+from eval.task import WORD_PROBLEMS, Task
 from icl.example import Example
 from icl.loading import load_examples
 
@@ -24,13 +24,7 @@ GSM8K = Task(
     name="gsm8k",
     load=lambda source, limit: _load(source, limit, "test"),
     load_pool=lambda source, limit: _load(source, limit, "train"),
-    templates={
-        "direct": "math.direct.v1",
-        "few-shot-cot": "math.cot.v1",
-        "zero-shot-cot": "math.zero-shot.v1",
-        "self-consistency": "math.cot.v1",
-        "adaptive-self-consistency": "math.cot.v1",
-    },
+    templates=WORD_PROBLEMS,
     demos="math.demos.v1",
     about="grade-school word problems, the final number (Cobbe et al. 2021)",
 )

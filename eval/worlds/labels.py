@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
 
+from eval.worlds.distinct import distinct
 from icl.example import Example
 
 LABELS = 4  # label words of an episode: chance is one in so many
@@ -58,26 +59,6 @@ STRAY_FRAMES = ("{line}, not the {3}", "{line}, near some {3}", "after the {3}, 
 
 
 @dataclass(frozen=True)
-class Episode:
-    """Which label word stands for which topic, drawn from a seed; every label word stands for as many topics."""
-
-    seed: int
-
-    @property
-    def meaning(self) -> dict[str, str]:
-        """Topic to label word."""
-        random = Random(self.seed)
-        words = random.sample(WORDS, LABELS) * (len(TOPICS) // LABELS)
-        return dict(zip(random.sample(list(TOPICS), len(TOPICS)), words, strict=True))
-
-    def examples(self, random: Random, *, held_out: bool, told: "Told | None" = None) -> Iterator[Example]:
-        """Labelled inputs of one of the two splits, one after another."""
-        meaning, side = self.meaning, "held-out" if held_out else "train"
-        for number, (topic, text) in enumerate(inputs(random, held_out=held_out, told=told or Told())):
-            yield Example(f"labels/{self.seed}/{side}/{number}", {"text": text}, meaning[topic])
-
-
-@dataclass(frozen=True)
 class Told:
     """What inputs are made of; training also reads simpler ones than those that are asked.
 
@@ -90,6 +71,26 @@ class Told:
     topics: int = len(TOPICS)
     words: int = 3
     known: int = 10
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Which label word stands for which topic, drawn from a seed; every label word stands for as many topics."""
+
+    seed: int
+
+    @property
+    def meaning(self) -> dict[str, str]:
+        """Topic to label word."""
+        random = Random(self.seed)
+        words = random.sample(WORDS, LABELS) * (len(TOPICS) // LABELS)
+        return dict(zip(random.sample(list(TOPICS), len(TOPICS)), words, strict=True))
+
+    def examples(self, random: Random, *, held_out: bool, told: Told | None = None) -> Iterator[Example]:
+        """Labelled inputs of one of the two splits, one after another."""
+        meaning, side = self.meaning, "held-out" if held_out else "train"
+        for number, (topic, text) in enumerate(inputs(random, held_out=held_out, told=told or Told())):
+            yield Example(f"labels/{self.seed}/{side}/{number}", {"text": text}, meaning[topic])
 
 
 def inputs(random: Random, *, held_out: bool, told: Told) -> Iterator[tuple[str, str]]:
@@ -115,9 +116,4 @@ def is_held_out(words: Sequence[str]) -> bool:
 
 def split(seed: int, size: int, *, held_out: bool) -> Sequence[Example]:
     """So many examples of the seed's episode, no two with the same text."""
-    found: dict[str, Example] = {}
-    for one in Episode(seed).examples(Random(f"{seed}/{held_out}"), held_out=held_out):
-        found.setdefault(one.question, one)
-        if len(found) == size:
-            break
-    return list(found.values())
+    return distinct(Episode(seed).examples(Random(f"{seed}/{held_out}"), held_out=held_out), size)

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Literal, TypeAlias
 
+from eval.worlds.distinct import distinct
 from icl.example import Example
 
 MOST = 60  # no total is larger, and none is negative
@@ -242,9 +243,4 @@ def endless(random: Random, *, held_out: bool) -> Iterator[Example]:
 
 def split(seed: int, size: int, *, held_out: bool) -> Sequence[Example]:
     """So many examples, no two of which ask the same."""
-    found: dict[str, Example] = {}
-    for one in endless(Random(seed), held_out=held_out):
-        found.setdefault(one.question, one)
-        if len(found) == size:
-            return list(found.values())
-    raise AssertionError("there is no end to sums")
+    return distinct(endless(Random(seed), held_out=held_out), size)

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from icl.backends.store import Store
 from icl.concurrency import gather
@@ -59,7 +60,8 @@ class Cached:
 
     def __post_init__(self) -> None:
         self._store = Store(self.path)
-        self._asked: dict[bytes, asyncio.Event] = {}  # set when whoever asks has an answer, or none
+        # For each event loop, as their events are their own: set when whoever asks has an answer, or none.
+        self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, asyncio.Event]] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -107,26 +109,22 @@ class Cached:
         there = sum(key in known for key in keys)
         self.hits += there
         self.misses += len(keys) - there
+        asked = self._asked.setdefault(asyncio.get_running_loop(), {})
         while missing := set(keys) - known.keys():
-            others = {self._asked[key] for key in missing & self._asked.keys()}
-            if mine := missing - self._asked.keys():
-                known |= await self._asking(mine, ask)
+            others = {asked[key] for key in missing & asked.keys()}
+            if mine := missing - asked.keys():
+                done = asyncio.Event()
+                asked |= dict.fromkeys(mine, done)
+                try:
+                    known |= await ask(mine)
+                finally:
+                    for key in mine:
+                        del asked[key]
+                    done.set()
             for other in others:
                 await other.wait()
             known |= self._store.read(list(missing - mine))  # still missing where the other request failed
         return known
-
-    async def _asking(
-        self, keys: set[bytes], ask: Callable[[set[bytes]], Awaitable[dict[bytes, str]]]
-    ) -> dict[bytes, str]:
-        done = asyncio.Event()
-        self._asked |= dict.fromkeys(keys, done)
-        try:
-            return await ask(keys)
-        finally:
-            for key in keys:
-                del self._asked[key]
-            done.set()
 
 
 def runs(numbers: Sequence[int]) -> list[list[int]]:

@@ -2,7 +2,9 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,21 @@ async def test_who_waits_for_a_request_that_fails_asks_himself(tmp_path: Path) -
     assert isinstance(failed, Transient)
     assert [c.text for c in done] == ["seed 7", "seed 8"]  # type: ignore[union-attr]
     assert len(inner.requests) == 2
+
+
+def test_equal_requests_in_two_event_loops(tmp_path: Path) -> None:
+    """Two threads with a loop each ask the same at the same time: neither waits for the other, both are answered."""
+    both = threading.Barrier(2)
+
+    class Met(Counting):
+        async def generate(self, request: Request) -> list[Completion]:
+            await asyncio.to_thread(both.wait, 5)
+            return await super().generate(request)
+
+    cached = Cached(Met(), tmp_path / "x.sqlite")
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda _: asyncio.run(cached.generate(BASE)), range(2))
+    assert [c.text for c in one] == [c.text for c in two] == ["seed 7", "seed 8"]
 
 
 def test_runs() -> None:
