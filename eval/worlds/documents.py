@@ -3,7 +3,8 @@
 Dimensions: T tokens of a document.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from random import Random
 from typing import Any, TypeAlias
 
@@ -18,12 +19,14 @@ Document: TypeAlias = tuple[list[int], list[float]]  # T tokens, and how much ea
 
 START, END = "<s>", "</s>"  # of a text
 ASIDE = 0.05  # what a token of a question teaches, where one of an answer teaches 1: enough to tell stories of its own
-SHARES = {"cot": 0.4, "direct": 0.05, "zero-shot": 0.05, "labels": 0.35, "echo": 0.15}  # of documents
+SHARES = {"cot": 0.55, "direct": 0.05, "zero-shot": 0.1, "labels": 0.2, "pairs": 0.05, "echo": 0.05}  # of documents
+FIRST = {"pairs": 0.55, "echo": 0.45}  # at first: echoes teach what pairs need
+THEN = {"labels": 0.75, "pairs": 0.2, "echo": 0.05}  # and pairs what labels need
 
 
-def document(tokenizer: Any, random: Random, length: int) -> Document:
+def document(tokenizer: Any, random: Random, length: int, shares: Mapping[str, float] = SHARES) -> Document:
     """A document of one kind, cut at the length; it depends on the state of `random` alone."""
-    (kind,) = random.choices(list(SHARES), list(SHARES.values()))
+    (kind,) = random.choices(list(shares), list(shares.values()))
     pieces = KINDS[kind](random)
     tokens, teaches = [tokenizer.bos_token_id], [0.0]
     while len(tokens) < length:
@@ -60,6 +63,15 @@ def echo(random: Random) -> Iterator[Piece]:
         yield f"{some}\n", f"{some}\n"
 
 
+def pairs(random: Random) -> Iterator[Piece]:
+    """A few words, each with a label word of its own, again and again: to find a word's label where the word was."""
+    words = random.sample([word for topic in labels.TOPICS.values() for word in topic], random.choice((2, 3, 4, 6)))
+    meaning = {word: random.choice(labels.WORDS) for word in words}
+    drawn = (random.choice(words) for _ in count())
+    examples = (Example(f"pairs/{i}", {"text": f"the {word}"}, meaning[word]) for i, word in enumerate(drawn))
+    return few_shot(load_template("labels.v1"), examples)
+
+
 def episode(random: Random) -> Iterator[Piece]:
     """Labelled inputs of a new episode, in half of the documents single words: what to look at is seen sooner there."""
     words = random.choice((1, 1, 2, 3))
@@ -77,5 +89,6 @@ KINDS: dict[str, Callable[[Random], Iterator[Piece]]] = {
     "direct": lambda random: few_shot(load_template("math.direct.v1"), sums.endless(random, held_out=False)),
     "zero-shot": zero_shot,
     "labels": episode,
+    "pairs": pairs,
     "echo": echo,
 }

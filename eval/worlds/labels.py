@@ -55,7 +55,7 @@ FRAMES = (
     "about the {0}, this {1} and some {2}",
     "{0} and {1}, then {2}",
 )
-STRAY_FRAMES = ("{line}, not the {3}", "{line}, near some {3}", "after the {3}, {line}")
+STRAY_FRAMES = ("not the {3} but {line}", "near some {3}, {line}", "after the {3}, {line}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Told:
 
     Args:
         topics: how many come up.
-        words: of its topic in each input; with fewer than three it is a bare list of them.
+        words: of its topic in each input; with fewer than three the input is a list of them.
         known: words of each topic that come up at all.
     """
 
@@ -100,7 +100,7 @@ def inputs(random: Random, *, held_out: bool, told: Told) -> Iterator[tuple[str,
         topic = random.choice(list(known))
         words = random.sample(known[topic], told.words)
         if told.words < 3:  # noqa: PLR2004 - frames have three places
-            yield topic, " and ".join(words)
+            yield topic, f"the {' and the '.join(words)}"
         elif is_held_out(words) == held_out:
             line = random.choice(FRAMES).format(*words)
             if random.random() < STRAY:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eval.worlds import labels, sums
-from eval.worlds.documents import KINDS, SHARES, document, few_shot
-from eval.worlds.train import CONTEXT, Phase, Recipe, batch, make_tokenizer, train
+from eval.worlds.documents import FIRST, KINDS, SHARES, THEN, document, few_shot
+from eval.worlds.train import CONTEXT, Phase, Recipe, batch, make_model, make_tokenizer, train
 from icl import Request
 from icl.backends import Transformers
 from templates import load_template
@@ -107,7 +107,33 @@ def test_documents_are_as_long_as_they_should_be() -> None:
     for seed in range(10):
         tokens, teaches = document(tokenizer, Random(seed), CONTEXT)
         assert len(tokens) == len(teaches) == CONTEXT
-    assert sum(SHARES.values()) == pytest.approx(1)
+    for shares in (SHARES, FIRST, THEN):
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares.keys() <= KINDS.keys()
+
+
+def test_a_word_s_follower_stays_its_own() -> None:
+    """Within a document of pairs a word has one label, so that what stood there before tells it."""
+    pieces = KINDS["pairs"](Random(3))
+    found: dict[str, str] = {}
+    for asked, said in (next(pieces) for _ in range(50)):
+        assert found.setdefault(asked.strip(), said) == said
+    assert len(found) > 1
+
+
+def test_attention_begins_near_and_with_what_is_alike() -> None:
+    """In the lower layer half of it goes to the last few tokens; in the upper one the same word gets most."""
+    recipe = replace(SMALL, hidden=64, layers=2)
+    model = make_model(300, recipe)
+    model.set_attn_implementation("eager")
+    torch.manual_seed(0)
+    half = torch.randint(3, 300, (1, 32))
+    lower, upper = model(torch.cat([half, half], 1), output_attentions=True).attentions  # [1, heads, T, T]
+    near = torch.ones(64, 64).tril().triu(-4)
+    assert (lower[0].mean(0) * near)[8:].sum(-1).mean() > 0.5
+    same = upper[0].mean(0).diagonal(-32).mean()
+    others = torch.stack([upper[0].mean(0).diagonal(-gap).mean() for gap in (24, 28, 36, 40)]).mean()
+    assert same > 2 * others
 
 
 def test_recipes_end() -> None:
