@@ -9,7 +9,7 @@ from typing import Any
 
 from icl.backends.batching import Job, Limits, Share, Worker
 from icl.backends.decoding import Generation, decode
-from icl.backends.identity import model_identity
+from templates.identity import model_identity
 from icl.backends.once import once
 from icl.backends.scoring import Scoring, Windows, score, windows_of
 from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split, unloadable

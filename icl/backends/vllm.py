@@ -11,7 +11,7 @@ from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
-from icl.backends.identity import model_identity
+from templates.identity import model_identity
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
 from icl.backends.loop_thread import LoopThread
 from icl.backends.once import once

@@ -1,4 +1,4 @@
-"""Which model it is, in a form for cache keys and reports."""
+"""Which model it is, in a form for cache keys, reports, and prompts that belong to a model."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +36,17 @@ def model_identity(model: str, revision: str | None = None) -> str:
     for path in _matching(folder, _WEIGHTS):
         _add(digest, path, _sampled(path))
     return f"{folder.resolve().name}@{digest.hexdigest()}"
+
+
+def weights_identity(model: str, revision: str | None = None) -> str:
+    """A digest of the weights alone, for a folder; for a model on the hub the revision, empty where none is known."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return revision or ""
+    digest = blake2b(digest_size=8)
+    for path in _matching(folder, _WEIGHTS):
+        _add(digest, path, _sampled(path))
+    return digest.hexdigest()
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -3,7 +3,7 @@ from shutil import copytree
 
 import pytest
 
-from icl.backends.identity import model_identity
+from templates.identity import model_identity
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""The frozen model that a trained prompt belongs to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from templates.errors import UserError
+from templates.identity import weights_identity
+
+
+@dataclass(frozen=True)
+class Base:
+    """Which model, and of what shape; 0 stands for what nobody knows, as of prompts that were made elsewhere.
+
+    Args:
+        name: a hub name or a folder.
+        hidden: width of its embeddings.
+        layers: of its decoder.
+        heads: of attention.
+        kv_heads: heads of keys and values.
+        head_size: width of a head.
+        weights: a digest of its weights, empty where nobody knows it.
+    """
+
+    name: str
+    layers: int
+    hidden: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    head_size: int = 0
+    weights: str = ""
+
+    def check(self, other: "Base") -> None:
+        """Refuse another model than this one: vectors that were trained for one mean nothing to another.
+
+        Raises:
+            UserError: another shape, other weights, or, where the weights of one are not known, another name.
+        """
+        for part in ("layers", "hidden", "kv_heads", "head_size"):
+            ours, theirs = getattr(self, part), getattr(other, part)
+            if ours and theirs and ours != theirs:
+                raise UserError(
+                    f"the prompt was trained for {self.name!r} with {part}={ours}, and {other.name!r} has {theirs}; "
+                    "use the model it was trained for, or train it again"
+                )
+        if self.weights and other.weights:
+            if self.weights != other.weights:
+                raise UserError(
+                    f"the prompt was trained for {self.name!r}, and the weights of {other.name!r} are others; use the "
+                    "model it was trained for, or train it again"
+                )
+        elif _last(self.name) != _last(other.name):
+            raise UserError(
+                f"the prompt says that it was trained for {self.name!r}, and this is {other.name!r}; if the two are "
+                f"one model, load the prompt with base={other.name!r}"
+            )
+
+
+def base_of(name: str, config: Any, revision: str | None = None) -> Base:
+    """The base that is called so.
+
+    Args:
+        name: a hub name or a folder.
+        config: its configuration in transformers' form.
+        revision: of a hub model.
+    """
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    return Base(
+        name=name,
+        hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        weights=weights_identity(name, revision or getattr(config, "_commit_hash", None)),
+    )
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]

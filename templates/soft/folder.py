@@ -1,0 +1,118 @@
+"""Trained prompts on disk, in PEFT's format: `adapter_config.json`, `adapter_model.safetensors`, and notes of our own.
+
+No pickle: what comes from others is loaded without running any of it.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from templates.errors import DataError, StorageError
+from templates.soft.base import Base
+from templates.soft.prompt import Prefix, SoftPrompt, Trained
+
+CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "icl_prompt.json"
+TENSOR = "prompt_embeddings"  # the one tensor that PEFT keeps of a prompt
+KINDS: dict[str, type[Trained]] = {"PROMPT_TUNING": SoftPrompt, "P_TUNING": SoftPrompt, "PREFIX_TUNING": Prefix}
+
+
+def write(prompt: Trained, folder: Path) -> Path:
+    """Write the folder beside its place and move it there when it is whole.
+
+    Raises:
+        StorageError: disk full, no permission; what was there is untouched.
+    """
+    from safetensors.numpy import save_file
+
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    old = new.with_suffix(".old")
+    try:
+        new.mkdir(parents=True)
+        save_file({TENSOR: prompt.vectors}, new / WEIGHTS, metadata={"format": "pt"})
+        (new / CONFIG).write_text(json.dumps(peft_config(prompt), indent=1) + "\n", encoding="utf-8")
+        notes = {"base": asdict(prompt.base), "made": dict(prompt.made)}
+        (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise StorageError(
+            f"cannot write {folder}: {error}; what was there before is untouched: make room, then save again"
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def read(folder: Path) -> Trained:
+    """The prompt in the folder, ours or PEFT's.
+
+    Raises:
+        DataError: a file is missing or is not what it should be; says which, and what is wrong with it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    config = _json(folder / CONFIG)
+    kind = KINDS.get(str(config.get("peft_type")))
+    if kind is None:
+        raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a prompt's is one of {list(KINDS)}")
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors") from error
+    if TENSOR not in tensors:
+        raise DataError(f"{folder / WEIGHTS} has {sorted(tensors)} and no {TENSOR!r}; it is not a prompt's")
+    notes = _json(folder / NOTES) if (folder / NOTES).is_file() else {}
+    try:
+        base = Base(**notes["base"]) if notes else base_in(config, kind)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder} does not say which model it is for: {error!r} in {NOTES} or {CONFIG}") from error
+    return kind(tensors[TENSOR].astype(np.float32), base, notes.get("made", {"method": config["peft_type"]}))
+
+
+def peft_config(prompt: Trained) -> dict[str, Any]:
+    """What PEFT wants to know of a prompt."""
+    base = prompt.base
+    shared = {
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.name,
+        "num_virtual_tokens": len(prompt),
+        "num_transformer_submodules": 1,
+        "num_layers": base.layers,
+        "inference_mode": True,
+    }
+    if isinstance(prompt, Prefix):
+        width = base.kv_heads * base.head_size
+        own = {"token_dim": width, "num_attention_heads": base.kv_heads, "prefix_projection": False}
+        return {"peft_type": "PREFIX_TUNING", **shared, **own, "encoder_hidden_size": width}
+    return {"peft_type": "PROMPT_TUNING", **shared, "token_dim": base.hidden, "num_attention_heads": base.heads}
+
+
+def base_in(config: dict[str, Any], kind: type[Trained]) -> Base:
+    """The base that PEFT's configuration names; of prefixes its heads are those of keys and values."""
+    name, layers = str(config["base_model_name_or_path"]), config["num_layers"]
+    heads, width = config["num_attention_heads"], config["token_dim"]
+    if kind is Prefix:
+        return Base(name, layers, kv_heads=heads, head_size=width // heads)
+    return Base(name, layers, hidden=width, heads=heads)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read as JSON ({error}); a prompt's folder has {CONFIG} and {WEIGHTS}"
+        ) from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not a JSON object; a prompt's folder has {CONFIG} and {WEIGHTS}")
+    return found
