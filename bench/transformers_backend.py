@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from icl.backends.tokens import split
 from icl.backends.transformers import Transformers
 from icl.concurrency import gather
 from icl.lm import Request
+from templates.tokens import split
 from tests.tiny import make_tiny
 
 QUESTION = (
@@ -109,7 +109,7 @@ def labels_plainly(model: Any, tokenizer: Any) -> None:
 def forward(model: Any, tokenizer: Any, prompt: str, continuation: str) -> list[float]:
     """Log-probabilities of the continuation's tokens."""
     context, target = split(tokenizer, prompt, continuation)
-    logits = model(torch.tensor([[*context, *target]])).logits[0, len(context) - 1 : -1]
+    logits = model(torch.tensor([[*context.ids, *target]])).logits[0, len(context) - 1 : -1]
     chances = logits.log_softmax(-1)[range(len(target)), target]
     return [float(chance) for chance in chances]
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from icl.backends.batching import Share, Size
 from icl.backends.sampling import drawn, filtered
+from icl.backends.soft import inputs, prefixes
 from icl.backends.tokens import Growing, text_of
 from icl.lm import Completion, Request
+from templates.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,7 @@ class Generation:
     """A request in token ids. Its parts are its samples; greedy samples are all the same, so there is one."""
 
     request: Request
-    prompt: list[int]
+    prompt: Encoded
     room: int  # tokens that a completion may have
 
     @property
@@ -58,19 +60,20 @@ class Prefilled:
         self.mask, self.logits = self.mask[index], self.logits[index]
 
 
-def prefill(model: Any, prompts: Sequence[Sequence[int]]) -> Prefilled:
-    """Run the model once over all the prompts."""
+def prefill(model: Any, prompts: Sequence[Encoded]) -> Prefilled:
+    """Run the model once over all the prompts; prefixes stand before them, each padded on the left to one length."""
     import torch
-    from transformers import DynamicCache
 
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    cache, before = prefixes(model, [prompt.prefix for prompt in prompts])  # before: [R, P]
+    own = [[0] * (longest - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts]
+    mask = torch.cat([before, torch.tensor(own, device=model.device)], dim=1)  # [R, P + T]
     output = model(
-        input_ids=ids,
+        **inputs(model, [prompt.ids for prompt in prompts], [prompt.soft for prompt in prompts]),
         attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),  # the first token is at 0, wherever it stands
-        past_key_values=DynamicCache(config=model.config),
+        # The first token is at 0, wherever it stands; text after a prefix of P tokens starts at P.
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -longest:],
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     )
@@ -90,13 +93,21 @@ def decode(model: Any, tokenizer: Any, ends: frozenset[int], shares: Sequence[Sh
     """
     import torch
 
-    prompts = {tuple(share.task.prompt): None for share in shares}
+    groups = apart(model, shares)
+    if len(groups) > 1:
+        found = {
+            id(share): one
+            for group in groups
+            for share, one in zip(group, decode(model, tokenizer, ends, group), strict=True)
+        }
+        return [found[id(share)] for share in shares]
+    prompts = {share.task.prompt: None for share in shares}
     place = {prompt: i for i, prompt in enumerate(prompts)}
     rows = [Row(share, part, tokenizer, ends) for share in shares for part in share.parts]
     done = {(id(row.share), row.part): row for row in rows}
     with torch.inference_mode():
         state = prefill(model, list(prompts))
-        state.select([place[tuple(row.share.task.prompt)] for row in rows])
+        state.select([place[row.share.task.prompt] for row in rows])
         while True:
             for row, token, logprob in zip(rows, *chosen(state.logits, rows), strict=True):
                 row.take(token, logprob)
@@ -108,6 +119,25 @@ def decode(model: Any, tokenizer: Any, ends: frozenset[int], shares: Sequence[Sh
                 state.select(going)
             _step(model, state, rows)
     return [[done[id(share), part].completion() for part in share.parts] for share in shares]
+
+
+def apart(model: Any, shares: Sequence[Share]) -> list[list[Share]]:
+    """The shares that may run together.
+
+    Attention windows count places, padding included. Padding on the left of everything does no harm; between a prefix
+    and its text it would: there all rows must be of one length.
+    """
+    if not any(share.task.prompt.prefix for share in shares) or not _slides(model):
+        return [list(shares)]
+    alike: dict[tuple[int, int], list[Share]] = {}
+    for share in shares:
+        prompt = share.task.prompt
+        alike.setdefault((len(prompt.ids), len(prompt)), []).append(share)
+    return list(alike.values())
+
+
+def _slides(model: Any) -> bool:
+    return getattr(model.config.get_text_config(), "sliding_window", None) is not None
 
 
 def chosen(logits: "Tensor", rows: Sequence["Row"]) -> tuple[list[int], list[float]]:
@@ -149,7 +179,7 @@ class Row:
         request = self.task.request
         self.law = (request.temperature, request.top_k, request.top_p)
         self.random = np.random.default_rng((request.seed + self.part) % 2**64)  # its own, whatever else runs
-        self.growing = Growing(self.tokenizer, self.task.prompt, request.stop)
+        self.growing = Growing(self.tokenizer, list(self.task.prompt.ids), request.stop)
 
     @property
     def position(self) -> int:
@@ -175,7 +205,7 @@ class Row:
         words = self.tokens[:-1] if self.tokens[-1] in self.ends else self.tokens
         request = self.task.request
         return Completion(
-            text=self.growing.text if request.stop else text_of(self.tokenizer, self.task.prompt, words),
+            text=self.growing.text if request.stop else text_of(self.tokenizer, list(self.task.prompt.ids), words),
             finish="length" if self.finish == "length" else "stop",
             prompt_tokens=len(self.task.prompt),
             tokens=len(self.tokens),

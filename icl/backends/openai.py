@@ -13,12 +13,12 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from icl.backends.server import Server
-from icl.backends.tokens import begun
 from icl.backends.wire import Limit, asked, from_wire, prompt_logprobs, quote, to_wire
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
 from templates.errors import BadReply, Unsupported, UserError
 from templates.prompt import Prompt, extended
+from templates.tokens import begun
 
 _KEY = "OPENAI_API_KEY"
 _LISTED = 5  # models named in a message

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from icl.backends.batching import Share, Size
+from icl.backends.soft import inputs, prefixes
 from icl.lm import Score
+from templates.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,7 @@ class Scoring:
     that the context is computed once. Otherwise each gets a row of its own.
     """
 
-    context: list[int]
+    context: Encoded
     continuations: list[list[int]]
     packed: bool
 
@@ -48,7 +50,7 @@ class Scoring:
 class Line:
     """A context and continuations behind it: a row of a batch. Their last tokens are predicted, but not run."""
 
-    context: list[int]
+    context: Encoded
     continuations: list[list[int]]
 
     @property
@@ -59,18 +61,21 @@ class Line:
     @property
     def tokens(self) -> list[int]:
         """The row's tokens."""
-        return [*self.context, *(token for continuation in self.continuations for token in continuation[:-1])]
+        return [*self.context.ids, *(token for continuation in self.continuations for token in continuation[:-1])]
 
     @property
     def positions(self) -> list[int]:
-        """Every continuation begins right after the context."""
+        """Every continuation begins right after the context; a prefix comes before it."""
         start = len(self.context)
-        return [*range(start), *(start + i for one in self.continuations for i in range(len(one) - 1))]
+        return [
+            *range(start - len(self.context.ids), start),
+            *(start + i for one in self.continuations for i in range(len(one) - 1)),
+        ]
 
     @property
     def blocks(self) -> list[int]:
         """For each token the number of its continuation."""
-        return [_CONTEXT] * len(self.context) + [b for b, one in enumerate(self.continuations) for _ in one[:-1]]
+        return [_CONTEXT] * len(self.context.ids) + [b for b, one in enumerate(self.continuations) for _ in one[:-1]]
 
     def targets(self) -> list[tuple[int, int]]:
         """For each token to be predicted the place of the token before it, counted from the row's end, and itself."""
@@ -99,12 +104,17 @@ def score(model: Any, windows: Windows, shares: Sequence[Share]) -> list[list[Sc
         return torch.tensor([[filler] * (width - len(row)) + list(row) for row in values], device=model.device)
 
     places, positions = padded([row.blocks for row in rows], _PADDING), padded([row.positions for row in rows])
-    alone = all(len(row.continuations) == 1 for row in rows)  # then every token sees all that stands before it
+    cache, before = prefixes(model, [row.context.prefix for row in rows])
+    # Then every token sees all that stands before it; behind a prefix there may be padding, which no window may count.
+    alone = all(len(row.continuations) == 1 and not row.context.prefix for row in rows)
     with torch.inference_mode():
         logits = model(
-            input_ids=padded([row.tokens for row in rows]),
-            attention_mask=(places != _PADDING).long() if alone else _masks(places, positions, windows, model.dtype),
+            **inputs(model, [row.tokens for row in rows], [row.context.soft for row in rows]),
+            attention_mask=torch.cat([before, (places != _PADDING).long()], 1)
+            if alone
+            else _masks(places, positions, before, windows, model.dtype),
             position_ids=positions,
+            past_key_values=cache if before.shape[1] else None,
             use_cache=False,
             logits_to_keep=outputs,
         ).logits.float()  # [R, K, V]
@@ -135,26 +145,30 @@ def windows_of(model: Any) -> Windows | None:
     return {known[type(layer)]: getattr(layer, "sliding_window", None) for layer in layers}
 
 
-def _masks(places: "Tensor", positions: "Tensor", windows: Windows, dtype: Any) -> Any:
-    """Masks under which a token sees its context, and what stands before it in its own continuation.
+def _masks(places: "Tensor", positions: "Tensor", before: "Tensor", windows: Windows, dtype: Any) -> Any:
+    """Masks under which a token sees its prefix, its context, and what stands before it in its own continuation.
 
     Args:
         places: [R, T], the number of each token's continuation, or _CONTEXT, or _PADDING.
         positions: [R, T].
+        before: [R, P], 1 where a row has a token of a prefix.
         windows: see `windows_of`.
         dtype: of the model: masks are added to its attention scores.
     Returns:
-        [R, 1, T, T] where all layers are of one kind, else such a mask for each kind.
+        [R, 1, T, P + T] where all layers are of one kind, else such a mask for each kind.
     """
     import torch
 
     width = places.shape[1]
-    before = torch.ones(width, width, dtype=torch.bool, device=places.device).tril()
+    earlier = torch.ones(width, width, dtype=torch.bool, device=places.device).tril()
     related = (places[:, None, :] == _CONTEXT) | (places[:, None, :] == places[:, :, None])
-    distance = positions[:, :, None] - positions[:, None, :]
+    prefix = before[:, None, :].bool().expand(-1, width, -1)
+    visible = torch.cat([prefix, earlier & related], 2)  # [R, T, P + T]
+    places_before = before.cumsum(1) - 1
+    distance = positions[:, :, None] - torch.cat([places_before, positions], 1)[:, None, :]
     masks = {}
     for kind, window in windows.items():
-        seen = before & related if window is None else before & related & (distance < window)  # [R, T, T]
+        seen = visible if window is None else visible & (distance < window)
         blank = torch.zeros(seen.shape, dtype=dtype, device=places.device)
         masks[kind] = blank.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
     return masks if len(masks) > 1 else next(iter(masks.values()))

@@ -1,53 +1,11 @@
-"""What backends that run a model themselves share: from a prompt to token ids, and from token ids to text."""
+"""What backends that run a model themselves share: its tokenizer, its context, and from token ids to text."""
 
 from typing import Any
 
-from templates.errors import PromptTooLong, Unsupported, UserError
-from templates.prompt import Prompt, Turn, is_chat, shown, soft_prompts
+from templates.errors import PromptTooLong, UserError
 
-# Stands at the end of a chat while its template lays it out: what follows it there is the end of a turn.
-_CUT = "<|cut here|>"
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what tokenizers show for a character whose bytes are not all there
 _TAIL = 6  # prompt tokens before a completion, more than the bytes of any character
-
-
-def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """The prompt's token ids: text with the tokenizer's own special tokens, a chat as its template lays it out."""
-    text, special = _laid_out(tokenizer, prompt)
-    return _ids(tokenizer, text, special=special)
-
-
-def split(tokenizer: Any, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
-    """The token ids of the prompt and of the continuation after it.
-
-    The prompt's are those of `encode`, whatever the continuation: where tokens of prompt and continuation would merge,
-    both are cut apart at the seam, so that all continuations of a prompt are compared after the same context.
-
-    Raises:
-        UserError: an empty continuation, or nothing before it; see `begun`.
-    """
-    if not continuation:
-        raise UserError(f"an empty continuation of {shown(prompt)[-60:]!r} has no tokens to score; leave it out")
-    text, special = _laid_out(tokenizer, prompt)
-    context = begun(_ids(tokenizer, text, special=special), _model_of(tokenizer))
-    whole = _ids(tokenizer, text + continuation, special=special)
-    if len(whole) > len(context) and whole[: len(context)] == context:
-        return context, whole[len(context) :]
-    return context, _ids(tokenizer, continuation, special=False)
-
-
-def begun(ids: list[int], model: str) -> list[int]:
-    """The prompt's token ids, of which there must be one: after nothing, nothing can be predicted.
-
-    Raises:
-        UserError: the prompt is empty, and the model's tokenizer begins no text.
-    """
-    if not ids:
-        raise UserError(
-            f"the prompt is empty and the tokenizer of {model!r} puts nothing before it, so that there is nothing to "
-            f"continue; begin with some text"
-        )
-    return ids
 
 
 def room_for(prompt_tokens: int, max_tokens: int, context: int) -> int:
@@ -156,41 +114,3 @@ class Growing:
         found = [(at + len(stop), at) for stop in self._stop if (at := self.text.find(stop, -new - len(stop) + 1)) >= 0]
         if found:
             self.text, self.stopped = self.text[: min(found)[1]], True
-
-
-def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    # verbose: a prompt that does not fit is refused with an error, so the warning of the tokenizer is not wanted.
-    return list(tokenizer.encode(text, add_special_tokens=special, verbose=False))
-
-
-def _model_of(tokenizer: Any) -> str:
-    return getattr(tokenizer, "name_or_path", "") or "this model"
-
-
-def _laid_out(tokenizer: Any, prompt: Prompt) -> tuple[str, bool]:
-    """The prompt as one string, and whether the tokenizer's special tokens are still to be added."""
-    if soft_prompts(prompt):
-        raise Unsupported(f"this backend runs text only, and the prompt has soft prompts in it: {shown(prompt)!r}")
-    if is_chat(prompt):
-        return _chat(tokenizer, prompt), False  # the template writes them itself
-    return shown(prompt), True
-
-
-def _chat(tokenizer: Any, turns: tuple[Turn, ...]) -> str:
-    from jinja2.exceptions import TemplateError
-
-    model = _model_of(tokenizer)
-    if not getattr(tokenizer, "chat_template", None):
-        raise Unsupported(f"{model} has no chat template; use a text prompt, or a model that was trained to chat")
-    messages = [{"role": turn.role, "content": shown(turn.content)} for turn in turns]
-    # transformers' own continue_final_message strips spaces at the end of the turn; a cut of our own keeps every byte.
-    continued = messages[-1]["role"] == "assistant"
-    if continued:
-        messages[-1]["content"] += _CUT
-    try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not continued))
-    except TemplateError as error:
-        raise Unsupported(f"the chat template of {model} refuses {shown(turns)!r}: {error}") from error
-    if continued and _CUT not in text:
-        raise Unsupported(f"the chat template of {model} hides the last turn, so it cannot be continued")
-    return text[: text.rindex(_CUT)] if continued else text

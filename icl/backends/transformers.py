@@ -9,13 +9,15 @@ from typing import Any
 
 from icl.backends.batching import Job, Limits, Share, Worker
 from icl.backends.decoding import Generation, decode
-from templates.identity import model_identity
 from icl.backends.once import once
 from icl.backends.scoring import Scoring, Windows, score, windows_of
-from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split, unloadable
+from icl.backends.soft import check
+from icl.backends.tokens import context_length, load_tokenizer, room_for, unloadable
 from icl.lm import Completion, Request, Score
 from templates.errors import ICLError, ModelError, Unsupported, UserError
-from templates.prompt import Prompt
+from templates.identity import model_identity
+from templates.prompt import Prompt, soft_prompts
+from templates.tokens import Encoded, begun, encode, split
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OUTPUTS = 2**27  # numbers in the distributions over the vocabulary that are there at once: 0.5 GiB in float32
@@ -145,15 +147,41 @@ class Transformers:
         )
 
     def _generation(self, request: Request) -> Generation:
-        ids = begun(encode(self._tokenizer, request.prompt), self.model)
-        return Generation(request, ids, room_for(len(ids), request.max_tokens, self._context))
+        self._check(request.prompt)
+        prompt = encode(self._tokenizer, request.prompt)
+        begun(prompt.ids, self.model)
+        return Generation(request, prompt, room_for(len(prompt), request.max_tokens, self._context))
 
     def _scoring(self, prompt: Prompt, continuations: Sequence[str]) -> Scoring:
+        self._check(prompt)
         splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
         context = splits[0][0]
+        self._check_prefix(context)
         for _, continuation in splits:
             room_for(len(context) + len(continuation) - 1, 1, self._context)
         return Scoring(context, [continuation for _, continuation in splits], packed=self._windows is not None)
+
+    def _check(self, prompt: Prompt) -> None:
+        """Refuse soft prompts that were trained for another model, or are not as wide as this one's embeddings."""
+        for soft in soft_prompts(prompt):
+            check(soft, self._base)
+
+    def _check_prefix(self, context: Encoded) -> None:
+        """Refuse prefixes where scoring would need a mask that is not ours to make."""
+        if context.prefix and (
+            self._windows is None
+            or any(window is not None and window <= len(context.prefix) for window in self._windows.values())
+        ):
+            raise Unsupported(
+                f"scoring behind a prefix of {len(context.prefix)} tokens needs attention that sees all of it, and "
+                f"{self.model!r} has layers that do not; generate instead, or take a shorter prefix"
+            )
+
+    @cached_property
+    def _base(self) -> Any:
+        from templates.soft import base_of
+
+        return base_of(self.model, self._model.config, self.revision)
 
     def _decode(self, shares: Sequence[Share]) -> list[list[Completion]]:
         return decode(self._model, self._tokenizer, self._ends, shares)

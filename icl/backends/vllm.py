@@ -11,15 +11,16 @@ from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
-from templates.identity import model_identity
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
 from icl.backends.loop_thread import LoopThread
 from icl.backends.once import once
-from icl.backends.tokens import begun, context_length, encode, load_tokenizer, room_for, split
+from icl.backends.tokens import context_length, load_tokenizer, room_for
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
 from templates.errors import ModelError, Unsupported
-from templates.prompt import Prompt
+from templates.identity import model_identity
+from templates.prompt import Prompt, shown, soft_prompts
+from templates.tokens import begun, encode, split
 
 T = TypeVar("T")
 
@@ -170,7 +171,8 @@ class VLLM:
             gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
     async def _generate(self, request: Request) -> list[Completion]:
-        ids = begun(encode(self._tokenizer, request.prompt), self.model)
+        _refuse_soft(request.prompt)
+        ids = list(begun(encode(self._tokenizer, request.prompt).ids, self.model))
         room = room_for(len(ids), request.max_tokens, self._context)
         output = await self._ask(
             ids,
@@ -201,10 +203,11 @@ class VLLM:
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         if not continuations:
             return []
+        _refuse_soft(prompt)
         splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
-        for context, continuation in splits:
-            room_for(len(context) + len(continuation) - 1, 1, self._context)
-        context, targets = splits[0][0], [tuple(continuation) for _, continuation in splits]
+        context, targets = list(splits[0][0].ids), [tuple(continuation) for _, continuation in splits]
+        for target in targets:
+            room_for(len(context) + len(target) - 1, 1, self._context)
         nodes = trie(targets)
         if cheaper_than_prompts(len(context), targets, nodes):
             values = await gather(lambda node: self._score_node(context, node), nodes)
@@ -241,3 +244,8 @@ class VLLM:
         except (EngineDeadError, EngineGenerateError) as error:
             raise ModelError(f"vLLM failed at a request of {len(ids)} prompt tokens: {error!r}") from error
         raise ModelError(f"vLLM ended a request of {len(ids)} prompt tokens without an answer")
+
+
+def _refuse_soft(prompt: Prompt) -> None:
+    if soft_prompts(prompt):
+        raise Unsupported(f"this backend runs text only, and the prompt has soft prompts in it: {shown(prompt)!r}")

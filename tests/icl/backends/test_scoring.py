@@ -1,8 +1,9 @@
 from icl.backends.batching import Size
 from icl.backends.scoring import Line, Scoring
+from templates.tokens import Encoded
 
 # Context 7 8, continuations 1 2 3, 4 and 5 6. What is run: 7 8 | 1 2 | | 5.
-LINE = Line([7, 8], [[1, 2, 3], [4], [5, 6]])
+LINE = Line(Encoded((7, 8)), [[1, 2, 3], [4], [5, 6]])
 
 
 def test_the_last_token_of_a_continuation_is_not_run() -> None:

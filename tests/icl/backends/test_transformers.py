@@ -15,37 +15,14 @@ import torch
 from tokenizers.processors import ByteLevel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from icl.backends.tokens import split
 from icl.backends.transformers import Transformers
 from icl.lm import Closing, Completion, Counting, Request, ScoringLM
 from templates.errors import ModelError, PromptTooLong, Unsupported, UserError
 from templates.prompt import Turn
+from templates.tokens import split
 
-SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-GROUPED = SMALL | {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256, "initializer_range": 0.3}
-SHAPES: dict[str, dict[str, Any]] = {
-    "llama": GROUPED,
-    "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 256, "initializer_range": 0.3},
-    "qwen2": GROUPED,
-    "mistral": GROUPED | {"sliding_window": 12},
-    "gemma3_text": GROUPED | {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]},
-}
 LONG = "Q: A farmer has 12 sheep and buys 5 more for 20 dollars each. How many sheep are there now?\nA:"
 PROMPTS = [LONG, "Q: 3 apples", "", "A: 7 is the answer.\n\nQ: How many pens are left in the box?\nA: "]
-
-
-@pytest.fixture(scope="module", params=SHAPES)
-def shape(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model of one architecture."""
-    folder: Path = copytree(tiny_model, tmp_path_factory.mktemp("shapes") / request.param)
-    for old in ("config.json", "generation_config.json", "model.safetensors"):
-        (folder / old).unlink()
-    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    size = len(AutoTokenizer.from_pretrained(folder))
-    torch.manual_seed(1)
-    config = AutoConfig.for_model(request.param, vocab_size=size, **SHAPES[request.param], **ends)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +80,8 @@ async def test_scores_are_those_of_one_pass_each(shape: Path) -> None:
     tokenizer = plain(shape)[1]
     for prompt, found in zip([*PROMPTS, LONG], scores, strict=True):
         for continuation, one in zip(continuations if len(found) > 1 else [" 17"], found, strict=True):
-            assert one.logprobs == pytest.approx(chances(shape, *split(tokenizer, prompt, continuation)), abs=1e-5)
+            context, target = split(tokenizer, prompt, continuation)
+            assert one.logprobs == pytest.approx(chances(shape, list(context.ids), target), abs=1e-5)
     await lm.aclose()
 
 

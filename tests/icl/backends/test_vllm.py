@@ -11,10 +11,10 @@ import pytest
 from icl import Request
 from icl.backends import VLLM
 from icl.backends import vllm as module
-from icl.backends.tokens import encode, split
 from icl.lm import Counting, ScoringLM
 from templates.errors import ModelError, PromptTooLong, Unsupported
 from templates.prompt import Turn
+from templates.tokens import encode, split
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
@@ -81,7 +81,7 @@ def naive(engine: VLLM, context: str, labels: list[str]) -> list[list[float]]:
     for label in labels:
         before, target = split(engine._tokenizer, context, label)
         with torch.no_grad():
-            logits = model(torch.tensor([before + target])).logits[0]
+            logits = model(torch.tensor([[*before.ids, *target]])).logits[0]
         rows = torch.log_softmax(logits, dim=-1)[len(before) - 1 : -1]
         found.append([float(row[token]) for row, token in zip(rows, target, strict=True)])
     return found
@@ -90,7 +90,7 @@ def naive(engine: VLLM, context: str, labels: list[str]) -> list[list[float]]:
 async def test_chat_goes_through_the_model_s_own_template(engine: VLLM) -> None:
     """The turns are laid out once, with one beginning-of-text token."""
     ids = encode(engine._tokenizer, (Turn("user", "hi"),))
-    assert engine._tokenizer.decode(ids) == "<s><|user|>\nhi\n<|assistant|>\n"
+    assert engine._tokenizer.decode(ids.ids) == "<s><|user|>\nhi\n<|assistant|>\n"
     (said,) = await engine.generate(Request((Turn("user", "hi"),), max_tokens=3))
     assert said.prompt_tokens == len(ids)
 

@@ -1,0 +1,158 @@
+"""From a prompt to token ids: in training as in serving, so that a trained prompt meets what it was trained with."""
+
+import re
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from templates.errors import Unsupported, UserError
+from templates.prompt import Prompt, Soft, Text, Turn, is_chat, joined, parts, shown
+
+if TYPE_CHECKING:
+    from templates.soft.prompt import Prefix
+
+Tokens = TypeVar("Tokens", bound=Sized)
+
+# Stands at the end of a chat while its template lays it out: what follows it there is the end of a turn.
+_CUT = "<|cut here|>"
+_SOFT = "<|soft prompt {}|>"  # stands for the soft prompt of that number meanwhile
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt in token ids.
+
+    Args:
+        ids: its tokens, 0 where a soft token stands.
+        soft: the soft prompts in it, each with the place of its first token.
+        prefix: keys and values before it.
+    """
+
+    ids: tuple[int, ...]
+    soft: tuple[tuple[int, Soft], ...] = ()
+    prefix: "Prefix | None" = None
+
+    def __len__(self) -> int:
+        """How many positions it takes up."""
+        return len(self.ids) + (len(self.prefix) if self.prefix else 0)
+
+
+def encode(tokenizer: Any, prompt: Prompt) -> Encoded:
+    """The prompt's token ids: text with the tokenizer's own special tokens, a chat as its template lays it out.
+
+    Text on either side of a soft prompt is cut into tokens apart. A soft prompt in front of everything stands before
+    the special tokens too, as in PEFT.
+    """
+    text, special = _laid_out(tokenizer, prompt)
+    return _encoded(tokenizer, text, special=special)
+
+
+def split(tokenizer: Any, prompt: Prompt, continuation: str) -> tuple[Encoded, list[int]]:
+    """The token ids of the prompt and of the continuation after it.
+
+    The prompt's are those of `encode`, whatever the continuation: where tokens of prompt and continuation would merge,
+    both are cut apart at the seam, so that all continuations of a prompt are compared after the same context.
+
+    Raises:
+        UserError: an empty continuation, or nothing before it; see `begun`.
+    """
+    if not continuation:
+        raise UserError(f"an empty continuation of {shown(prompt)[-60:]!r} has no tokens to score; leave it out")
+    text, special = _laid_out(tokenizer, prompt)
+    context = _encoded(tokenizer, text, special=special)
+    begun(context.ids, _model_of(tokenizer))
+    whole = _encoded(tokenizer, joined((*parts(text), continuation)), special=special).ids
+    if len(whole) > len(context.ids) and whole[: len(context.ids)] == context.ids:
+        return context, list(whole[len(context.ids) :])
+    return context, _ids(tokenizer, continuation, special=False)
+
+
+def begun(ids: Tokens, model: str) -> Tokens:
+    """The prompt's token ids, of which there must be one: after nothing, nothing can be predicted.
+
+    Raises:
+        UserError: the prompt is empty, and the model's tokenizer begins no text.
+    """
+    if not len(ids):
+        raise UserError(
+            f"the prompt is empty and the tokenizer of {model!r} puts nothing before it, so that there is nothing to "
+            f"continue; begin with some text"
+        )
+    return ids
+
+
+def _encoded(tokenizer: Any, text: Text, *, special: bool) -> Encoded:
+    """The text's tokens; the special ones of a text's beginning stand before its first words."""
+    ids: list[int] = []
+    soft: list[tuple[int, Soft]] = []
+    prefix: Any = None
+    begins = special
+    for part in parts(text):
+        if isinstance(part, str):
+            ids += _ids(tokenizer, part, special=begins)
+            begins = False
+        elif hasattr(part, "keys"):
+            if prefix or ids:
+                raise Unsupported(f"a prefix stands once, before everything else, and here is {shown(text)[:60]!r}")
+            prefix = part
+        else:
+            soft.append((len(ids), part))
+            ids += [0] * len(part.vectors)
+    if not parts(text):  # an empty text has its special tokens still
+        ids = _ids(tokenizer, "", special=special)
+    return Encoded(tuple(ids), tuple(soft), prefix)
+
+
+def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    # verbose: a prompt that does not fit is refused with an error, so the warning of the tokenizer is not wanted.
+    return list(tokenizer.encode(text, add_special_tokens=special, verbose=False))
+
+
+def _model_of(tokenizer: Any) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "this model"
+
+
+def _laid_out(tokenizer: Any, prompt: Prompt) -> tuple[Text, bool]:
+    """The prompt as one text, and whether the tokenizer's special tokens are still to be added."""
+    if is_chat(prompt):
+        return _chat(tokenizer, prompt), False  # the template writes them itself
+    return prompt, True  # type: ignore[return-value]  # not a chat, so a text
+
+
+def _chat(tokenizer: Any, turns: tuple[Turn, ...]) -> Text:
+    from jinja2.exceptions import TemplateError
+
+    model = _model_of(tokenizer)
+    if not getattr(tokenizer, "chat_template", None):
+        raise Unsupported(f"{model} has no chat template; use a text prompt, or a model that was trained to chat")
+    soft: list[Soft] = []
+    messages = [{"role": turn.role, "content": _marked(turn.content, soft)} for turn in turns]
+    # transformers' own continue_final_message strips spaces at the end of the turn; a cut of our own keeps every byte.
+    continued = messages[-1]["role"] == "assistant"
+    if continued:
+        messages[-1]["content"] += _CUT
+    try:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not continued))
+    except TemplateError as error:
+        raise Unsupported(f"the chat template of {model} refuses {shown(turns)!r}: {error}") from error
+    if continued and _CUT not in text:
+        raise Unsupported(f"the chat template of {model} hides the last turn, so it cannot be continued")
+    return _unmarked(text[: text.rindex(_CUT)] if continued else text, soft)
+
+
+def _marked(content: Text, soft: list[Soft]) -> str:
+    """The content as a string, its soft prompts numbered and put away in `soft`."""
+    text = ""
+    for part in parts(content):
+        if not isinstance(part, str):
+            soft.append(part)
+        text += part if isinstance(part, str) else _SOFT.format(len(soft) - 1)
+    return text
+
+
+def _unmarked(text: str, soft: list[Soft]) -> Text:
+    """The text with its soft prompts back in their places, each as often as the chat template shows its turn."""
+    if not soft:
+        return text
+    pieces = re.split(re.escape(_SOFT).replace(r"\{\}", r"(\d+)"), text)
+    return joined(piece if i % 2 == 0 else soft[int(piece)] for i, piece in enumerate(pieces))

@@ -1,0 +1,111 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from icl.backends import Transformers
+from icl.lm import Request
+from templates.errors import UserError
+from templates.prompt import Prompt, Turn
+from templates.soft import Base, Prefix, SoftPrompt, base_of
+from templates.tokens import encode
+
+ROOM = 12
+
+
+def soft(base: Base, seed: int, tokens: int = 3) -> SoftPrompt:
+    """Vectors as large as embeddings are."""
+    vectors = 0.3 * np.random.default_rng(seed).normal(size=(tokens, base.hidden))
+    return SoftPrompt(vectors.astype(np.float32), base)
+
+
+def prefix(base: Base, seed: int, tokens: int = 3) -> Prefix:
+    """Keys and values of the size that trained ones have."""
+    width = base.layers * 2 * base.kv_heads * base.head_size
+    return Prefix(np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32), base)
+
+
+def prompts(base: Base) -> list[Prompt]:
+    """Soft prompts in front, in the middle, at several places, at the end; prefixes; and plain text among them."""
+    a, b = soft(base, 1), soft(base, 2, tokens=5)
+    one, two = prefix(base, 3), prefix(base, 4, tokens=6)
+    return [
+        (a, "Q: 3 apples and 4 more?\nA:"),
+        ("Q: 3 apples", b, " and 4 more?\nA:"),
+        (b, "Q: 3", a, " apples", a, "?\nA:"),
+        ("Q: 5 pens\nA:", a),
+        (one, "Q: 3 apples and 4 more?\nA:"),
+        (two, "Q: 3 apples", a, "?\nA:"),
+        "Q: 3 apples and 4 more?\nA:",
+    ]
+
+
+def alone(model: Any, tokenizer: Any, prompt: Prompt, more: list[int]) -> torch.Tensor:
+    """Logits after the prompt and each of the tokens that follow, [1 + more, V], by one pass over all, unpadded."""
+    encoded = encode(tokenizer, prompt)
+    embedded = model.get_input_embeddings()(torch.tensor([[*encoded.ids, *more]]))
+    for place, part in encoded.soft:
+        embedded[0, place : place + len(part.vectors)] = torch.tensor(part.vectors)
+    cache = DynamicCache(config=model.config)
+    before = encoded.prefix
+    if before:
+        for layer, pair in enumerate(zip(before.keys, before.values, strict=True)):
+            cache.update(*(torch.tensor(part)[None].contiguous() for part in pair), layer)
+    return torch.as_tensor(model(inputs_embeds=embedded, past_key_values=cache).logits[0, len(encoded.ids) - 1 :])
+
+
+async def test_a_batch_of_different_prompts_is_each_by_itself(shape: Path) -> None:
+    """Seven prompts at once, with other soft prompts, prefixes or none: the greedy tokens and scores of each alone."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(shape), AutoTokenizer.from_pretrained(shape)
+    ends = {tokenizer.eos_token_id, model.generation_config.eos_token_id}
+    lm = Transformers(str(shape), dtype="float32")
+    asked = prompts(base_of(str(shape), model.config))
+    said = await asyncio.gather(*(lm.generate(Request(prompt, max_tokens=ROOM)) for prompt in asked))
+    scored = await asyncio.gather(*(lm.score(prompt, [" yes", " 17 sheep"]) for prompt in asked))
+    with torch.no_grad():
+        for prompt, (completion,), scores in zip(asked, said, scored, strict=True):
+            tokens: list[int] = []
+            while len(tokens) < ROOM and not ends & set(tokens):
+                tokens.append(int(alone(model, tokenizer, prompt, tokens)[-1].argmax()))
+            assert completion.text == tokenizer.decode(tokens, skip_special_tokens=True).rstrip(
+                "\N{REPLACEMENT CHARACTER}"
+            )
+            assert completion.prompt_tokens == len(encode(tokenizer, prompt))
+            for text, score in zip((" yes", " 17 sheep"), scores, strict=True):
+                target = tokenizer.encode(text, add_special_tokens=False)
+                chances = alone(model, tokenizer, prompt, target).log_softmax(-1)[range(len(target)), target]
+                assert score.logprobs == pytest.approx(chances.tolist(), abs=1e-4)
+    await lm.aclose()
+
+
+async def test_a_soft_prompt_changes_what_is_said(tiny_model: Path) -> None:
+    """In a chat's turn too; samples are those of their seeds."""
+    lm = Transformers(str(tiny_model), dtype="float32")
+    base = base_of(str(tiny_model), AutoConfig.from_pretrained(tiny_model))
+    plain, steered = [
+        (await lm.generate(Request((Turn("user", content),), max_tokens=8)))[0].text
+        for content in ("Hi", (soft(base, 1), "Hi"))
+    ]
+    assert plain != steered
+    several = await lm.generate(Request((soft(base, 1), "Q:"), n=3, temperature=1.0, max_tokens=8))
+    (last,) = await lm.generate(Request((soft(base, 1), "Q:"), temperature=1.0, max_tokens=8, seed=2))
+    assert several[2] == last
+    await lm.aclose()
+
+
+async def test_another_model_s_prompt_is_refused(tiny_model: Path) -> None:
+    """By its base; vectors of nobody's by their width."""
+
+    class Vectors:
+        vectors, digest = np.zeros((2, 63)), "abcdef0123"
+
+    lm = Transformers(str(tiny_model), dtype="float32")
+    with pytest.raises(UserError, match="was trained for 'other' with hidden=32"):
+        await lm.generate(Request((SoftPrompt(np.zeros((2, 32), np.float32), Base("other", 2, hidden=32)), "Q:")))
+    with pytest.raises(UserError, match="vectors of 64 numbers, and abcdef01 has 63"):
+        await lm.score((Vectors(), "Q:"), [" yes"])
+    await lm.aclose()
