@@ -1,9 +1,10 @@
 """Scoring with a transformers model: one pass over a context and, packed behind it, all of its continuations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from icl.backends.attention import Windows, blocked
 from icl.backends.batching import Share, Size
 from icl.backends.soft import inputs, prefixes
 from icl.lm import Score
@@ -11,8 +12,6 @@ from templates.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Windows = Mapping[str, int | None]
 
 _CONTEXT, _PADDING = -1, -2  # where a token of a row belongs, when not to the continuation of that number
 
@@ -126,25 +125,6 @@ def score(model: Any, windows: Windows, shares: Sequence[Share]) -> list[list[Sc
     ]
 
 
-def windows_of(model: Any) -> Windows | None:
-    """For each kind of attention layer how far back it sees, None for all the way.
-
-    The answer is None where a mask of ours would not do, so that continuations cannot be packed: layers that keep a
-    state instead of attending, and attention that takes no mask.
-    """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    config = model.config.get_text_config(decoder=True)
-    known = {DynamicLayer: "full_attention", DynamicSlidingWindowLayer: "sliding_attention"}
-    layers = DynamicCache(config=config).layers
-    maskable = model.config._attn_implementation in {"sdpa", "eager"}  # noqa: SLF001 - it has no public name
-    chunked = getattr(config, "attention_chunk_size", None) is not None
-    if not layers or not maskable or chunked or any(type(layer) not in known for layer in layers):
-        return None
-    return {known[type(layer)]: getattr(layer, "sliding_window", None) for layer in layers}
-
-
 def _masks(places: "Tensor", positions: "Tensor", before: "Tensor", windows: Windows, dtype: Any) -> Any:
     """Masks under which a token sees its prefix, its context, and what stands before it in its own continuation.
 
@@ -169,6 +149,5 @@ def _masks(places: "Tensor", positions: "Tensor", before: "Tensor", windows: Win
     masks = {}
     for kind, window in windows.items():
         seen = visible if window is None else visible & (distance < window)
-        blank = torch.zeros(seen.shape, dtype=dtype, device=places.device)
-        masks[kind] = blank.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        masks[kind] = blocked(seen, dtype)
     return masks if len(masks) > 1 else next(iter(masks.values()))

@@ -7,10 +7,11 @@ from functools import cached_property, partial
 from inspect import signature
 from typing import Any
 
+from icl.backends.attention import Windows, sees_everything, windows_of
 from icl.backends.batching import Job, Limits, Share, Worker
 from icl.backends.decoding import Generation, decode
 from icl.backends.once import once
-from icl.backends.scoring import Scoring, Windows, score, windows_of
+from icl.backends.scoring import Scoring, score
 from icl.backends.soft import check
 from icl.backends.tokens import context_length, load_tokenizer, room_for, unloadable
 from icl.lm import Completion, Request, Score
@@ -150,7 +151,8 @@ class Transformers:
         self._check(request.prompt)
         prompt = encode(self._tokenizer, request.prompt)
         begun(prompt.ids, self.model)
-        return Generation(request, prompt, room_for(len(prompt), request.max_tokens, self._context))
+        room = room_for(len(prompt), request.max_tokens, self._context)
+        return Generation(request, prompt, room, packed=sees_everything(self._windows))
 
     def _scoring(self, prompt: Prompt, continuations: Sequence[str]) -> Scoring:
         self._check(prompt)
@@ -184,7 +186,7 @@ class Transformers:
         return base_of(self.model, self._model.config, self.revision)
 
     def _decode(self, shares: Sequence[Share]) -> list[list[Completion]]:
-        return decode(self._model, self._tokenizer, self._ends, shares)
+        return decode(self._model, self._windows, self._tokenizer, self._ends, shares)
 
     def _score(self, shares: Sequence[Share]) -> list[list[Score]]:
         return score(self._model, self._windows or {}, shares)

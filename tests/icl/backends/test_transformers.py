@@ -109,7 +109,7 @@ async def test_a_sample_is_that_of_its_own_seed(lm: Transformers) -> None:
 
 
 async def test_a_prompt_is_prefilled_once(lm: Transformers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three requests of one prompt, of five samples each, run one row before their 15 rows grow."""
+    """Three requests of one prompt, of five samples each, run one row; then the samples grow, five side by side."""
     rows: list[tuple[int, ...]] = []
     await lm.generate(Request(LONG, max_tokens=1))
     forward = lm._model.forward
@@ -121,7 +121,7 @@ async def test_a_prompt_is_prefilled_once(lm: Transformers, monkeypatch: pytest.
     monkeypatch.setattr(lm._model, "forward", watched)
     await asyncio.gather(*(lm.generate(Request(LONG, n=5, temperature=1.0, max_tokens=2, seed=i)) for i in (0, 9, 20)))
     [length] = await lm.count([LONG])
-    assert rows == [(1, length), (15, 1)]
+    assert rows == [(1, length), (3, 5)]
 
 
 async def test_greedy_samples_are_computed_once(lm: Transformers) -> None:
