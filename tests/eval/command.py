@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,12 @@ def icl(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def started(*words: object) -> "subprocess.Popen[str]":
-    """Start `icl` and go on."""
-    return subprocess.Popen(line(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Start `icl` and go on; Ctrl-C reaches it even from a shell's background, where it is ignored."""
+    held = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(line(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, held)
 
 
 def line(words: tuple[object, ...]) -> list[str]:
