@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test check lint bench format clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m examples.demo
+	$(BIN)/icl demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -50,8 +51,17 @@ def options(
 def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     task: Annotated[str, typer.Argument(help="What to evaluate on; see `icl list tasks`.")],
     out: Out,
-    model: Annotated[str, typer.Option(help="Hub name, folder, the server's model name, or the file to replay.")],
-    backend: Annotated[str, typer.Option(help="vllm, transformers, openai or replay.")] = "vllm",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Hub name, folder, the server's model name, or the file to replay; without a GPU by default icl-tiny, "
+            "the bundled model."
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="vllm (default; of the bundled model transformers), transformers, openai, replay."),
+    ] = None,
     strategy: Annotated[
         str | None, typer.Option(help="See `icl list strategies`; by default the task's own, often self-consistency.")
     ] = None,
@@ -87,7 +97,10 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from eval.registry import find
     from eval.runner import evaluate
     from icl.backends.metered import Price
+    from icl.tiny import NAME
 
+    model = model or _bundled(backend)
+    backend = backend or ("transformers" if model == NAME else "vllm")
     known = find("tasks", task)
     strategy = strategy or known.strategy
     find("strategies", strategy)
@@ -136,6 +149,22 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
             f"{report.failed} of {report.questions} questions failed, first: {_first_error(folder)}; "
             "the same command tries them again"
         )
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder of the runs; what is there is not asked again.")] = Path(
+        "runs/demo"
+    ),
+    limit: Annotated[int, typer.Option(min=1, help="Questions, of 500.")] = 100,
+) -> None:
+    """Ask the bundled model word sums in four ways: what each one is worth. No download, no GPU, two minutes."""
+    from rich.console import Console
+
+    from eval.demo import demo
+
+    with _interruptible(out):
+        demo(out, limit, Console(highlight=False))
 
 
 @app.command("run")
@@ -195,6 +224,19 @@ def main() -> None:
     except ICLError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def _bundled(backend: str | None) -> str:
+    """The model where none is named: the bundled one, on machines where larger ones would not run either.
+
+    Raises:
+        UserError: there is a GPU, or a backend that serves a model of its own: either deserves a name.
+    """
+    from icl.tiny import NAME
+
+    if backend in {"openai", "replay"} or shutil.which("nvidia-smi"):
+        raise UserError(f"say which model with --model ({NAME} is the bundled one)")
+    return NAME
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from icl.concurrency import LIMIT
 from icl.example import Example
 from icl.loading import load_examples
 from icl.pipeline import Pipeline
+from icl.tiny import located
 from templates import load_demonstrations, load_template
 from templates.errors import DataError, UserError
 from templates.library import library_names
+
+_IN_PROCESS = ("vllm", "transformers")  # backends that load the model; a server knows it by a name of its own
 
 
 class Part(BaseModel):
@@ -75,7 +78,8 @@ class PipelineConfig(BaseModel):
 
     def build(self, store: Path) -> tuple[Pipeline, Metered]:
         """The pipeline, its model cached in `store`, and the meter on what the cache does not have."""
-        backend = build("backends", self.backend.name, self.model, **self.backend.params)
+        model = located(self.model) if self.backend.name in _IN_PROCESS else self.model
+        backend = build("backends", self.backend.name, model, **self.backend.params)
         metered = Metered(backend)
         asked = Retrying(metered)
         pipeline = Pipeline(

@@ -18,7 +18,7 @@ STOPPED = 30.0
 
 
 @contextmanager
-def served(model: Path, folder: Path) -> Iterator[str]:
+def served(model: Path | str, folder: Path, context: int = 2048) -> Iterator[str]:
     """A server with the model, called "tiny", on a free port; gives its address up to and with /v1.
 
     Its log goes to the folder.
@@ -28,8 +28,15 @@ def served(model: Path, folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     # What `vllm serve` starts. The command itself asks for a distribution called "vllm", which the CPU build is not.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
-    command += ["--max-num-batched-tokens", "2048", "--no-enable-chunked-prefill", "--enforce-eager"]
+    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--max-model-len",
+        f"{context}",
+        "--max-num-batched-tokens",
+        f"{context}",
+        "--no-enable-chunked-prefill",
+        "--enforce-eager",
+    ]
     command += ["--dtype", "float32", "--enable-prompt-tokens-details"]
     quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     with (

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from icl.tiny import NAME, TINY
 from tests.eval.command import icl, questions, report, rows
+from tests.served import served
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
@@ -53,3 +55,22 @@ def test_the_whole_way_on_three_engines(tmp_path: Path, pool: Path, tiny_model: 
         assert len(report(tmp_path / f"{name}-votes")["curve"]) == 10
     sampled = [[row["completions"] for row in rows(tmp_path / f"{name}-votes")] for name in ("vllm", "openai")]
     assert sampled[0] == sampled[1]
+
+
+def test_the_bundled_model_says_the_same_on_three_engines(tmp_path: Path) -> None:
+    """Greedy chains of thought and labels of the same prompts, in float32: equal texts, token for token."""
+    with served(TINY, tmp_path, context=1024) as url:
+        engines: dict[str, tuple[object, ...]] = {
+            "vllm": ("--model", NAME, "--backend-arg", "dtype=float32", "--backend-arg", "enforce_eager=true"),
+            "openai": ("--model", "tiny", "--base-url", url),
+            "transformers": ("--model", NAME, "--backend-arg", "dtype=float32"),
+        }
+        for task, *words in (("sums", "--strategy", "few-shot-cot", "--max-tokens", 80), ("labels", "--max-tokens", 8)):
+            texts = {}
+            for name, model in engines.items():
+                out = tmp_path / f"{task}-{name}"
+                done = icl("eval", task, *words, "--limit", 12, "--backend", name, *model, "--out", out)
+                assert done.returncode == 0, done.stderr
+                texts[name] = [row["completions"] for row in rows(out)]
+            assert texts["vllm"] == texts["openai"] == texts["transformers"]
+            assert len(texts["vllm"]) == 12

@@ -1,1 +1,0 @@
-"""What the toolkit does, shown on a machine that has nothing but Python."""
