@@ -3,13 +3,11 @@
 import re
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from templates.errors import Unsupported, UserError
-from templates.prompt import Prompt, Soft, Text, Turn, is_chat, joined, parts, shown
-
-if TYPE_CHECKING:
-    from templates.soft.prompt import Prefix
+from templates.prompt import Chat, Prompt, Soft, Text, is_chat, joined, lead, parts, shown, turns
+from templates.soft.prompt import Prefix
 
 Tokens = TypeVar("Tokens", bound=Sized)
 
@@ -30,7 +28,7 @@ class Encoded:
 
     ids: tuple[int, ...]
     soft: tuple[tuple[int, Soft], ...] = ()
-    prefix: "Prefix | None" = None
+    prefix: Prefix | None = None
 
     def __len__(self) -> int:
         """How many positions it takes up."""
@@ -85,14 +83,14 @@ def _encoded(tokenizer: Any, text: Text, *, special: bool) -> Encoded:
     """The text's tokens; the special ones of a text's beginning stand before its first words."""
     ids: list[int] = []
     soft: list[tuple[int, Soft]] = []
-    prefix: Any = None
+    prefix: Prefix | None = None
     begins = special
     for part in parts(text):
         if isinstance(part, str):
             ids += _ids(tokenizer, part, special=begins)
             begins = False
-        elif hasattr(part, "keys"):
-            if prefix or ids:
+        elif isinstance(part, Prefix):
+            if prefix is not None or ids:
                 raise Unsupported(f"a prefix stands once, before everything else, and here is {shown(text)[:60]!r}")
             prefix = part
         else:
@@ -119,14 +117,14 @@ def _laid_out(tokenizer: Any, prompt: Prompt) -> tuple[Text, bool]:
     return prompt, True  # type: ignore[return-value]  # not a chat, so a text
 
 
-def _chat(tokenizer: Any, turns: tuple[Turn, ...]) -> Text:
+def _chat(tokenizer: Any, chat: Chat) -> Text:
     from jinja2.exceptions import TemplateError
 
     model = _model_of(tokenizer)
     if not getattr(tokenizer, "chat_template", None):
         raise Unsupported(f"{model} has no chat template; use a text prompt, or a model that was trained to chat")
     soft: list[Soft] = []
-    messages = [{"role": turn.role, "content": _marked(turn.content, soft)} for turn in turns]
+    messages = [{"role": turn.role, "content": _marked(turn.content, soft)} for turn in turns(chat)]
     # transformers' own continue_final_message strips spaces at the end of the turn; a cut of our own keeps every byte.
     continued = messages[-1]["role"] == "assistant"
     if continued:
@@ -134,10 +132,11 @@ def _chat(tokenizer: Any, turns: tuple[Turn, ...]) -> Text:
     try:
         text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not continued))
     except TemplateError as error:
-        raise Unsupported(f"the chat template of {model} refuses {shown(turns)!r}: {error}") from error
+        raise Unsupported(f"the chat template of {model} refuses {shown(chat)!r}: {error}") from error
     if continued and _CUT not in text:
         raise Unsupported(f"the chat template of {model} hides the last turn, so it cannot be continued")
-    return _unmarked(text[: text.rindex(_CUT)] if continued else text, soft)
+    laid_out = _unmarked(text[: text.rindex(_CUT)] if continued else text, soft)
+    return joined((*lead(chat), *parts(laid_out)))
 
 
 def _marked(content: Text, soft: list[Soft]) -> str:

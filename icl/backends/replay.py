@@ -23,7 +23,7 @@ from icl.backends.scripted import nearest
 from icl.lm import Completion, Request
 from icl.reading import lines
 from templates.errors import DataError, UnscriptedPrompt, Unsupported, UserError
-from templates.prompt import Prompt, is_chat, shown
+from templates.prompt import Prompt, is_chat, shown, turns
 
 
 class Row(BaseModel):
@@ -109,7 +109,7 @@ def asked_question(prompt: Prompt, questions: Iterable[str], separator: str) -> 
         UnscriptedPrompt: there is none, or there are several side by side.
     """
     if is_chat(prompt):
-        text = next((shown(turn.content) for turn in reversed(prompt) if turn.role == "user"), "")
+        text = next((shown(turn.content) for turn in reversed(turns(prompt)) if turn.role == "user"), "")
     else:
         text = shown(prompt)
     last = text.rfind(separator) + 1

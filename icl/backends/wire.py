@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from icl.lm import Completion, Request
 from templates.errors import BadReply, Unsupported
-from templates.prompt import Prompt, is_chat, shown, soft_prompts
+from templates.prompt import Prompt, is_chat, shown, soft_prompts, turns
 
 Limit = Literal["max_tokens", "max_completion_tokens"]
 
@@ -61,8 +61,8 @@ def asked(prompt: Prompt, *, chat: bool | None = None, vllm: bool = False) -> di
         return {"messages": [{"role": "user", "content": shown(prompt)}]} if chat else {"prompt": shown(prompt)}
     if chat is False:
         raise Unsupported("the prompt is a chat, but chat=False; take a template of plain text, or let chat be None")
-    messages = [{"role": turn.role, "content": shown(turn.content)} for turn in prompt]
-    if vllm and prompt[-1].role == "assistant":
+    messages = [{"role": turn.role, "content": shown(turn.content)} for turn in turns(prompt)]
+    if vllm and turns(prompt)[-1].role == "assistant":
         return {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
     return {"messages": messages}
 

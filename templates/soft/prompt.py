@@ -3,6 +3,7 @@
 Dimensions: P soft tokens, H hidden, L layers, K heads of keys and values, D head size.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,11 +17,11 @@ import numpy.typing as npt
 from templates.errors import UserError
 from templates.soft.base import Base
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]  # float32, once a prompt holds it
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Trained(ABC):
     """What all trained prompts have in common. Two are equal when their numbers are.
 
     Args:
@@ -49,9 +50,9 @@ class Trained:
         object.__setattr__(self, "vectors", vectors)
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Numbers of a soft token."""
-        raise NotImplementedError
 
     @cached_property
     def digest(self) -> str:

@@ -1,11 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from templates import Template, Turn, Verbalizer
 from templates.errors import MissingSlot, TemplateError
+from templates.prompt import soft_prompts
+from templates.soft import Base, Prefix, SoftPrompt
 
 REVIEW = Template("Review: {review}\nSentiment: {answer}", name="sst2.v1")
 COT = Template("Q: {question}\nA: {answer}", response="{rationale} The answer is {answer}.", name="cot")
@@ -90,3 +94,51 @@ def test_missing_slot_names_the_example() -> None:
         COT.check({"question": "a"}, "train/3", demo=True)
     with pytest.raises(MissingSlot, match=r"needs \['question'\]"):
         COT.prompt({})
+
+
+BASE = Base("m", layers=1, hidden=2, kv_heads=1, head_size=2)
+SOFT = SoftPrompt(np.arange(10).reshape(5, 2), BASE)
+
+
+def test_a_soft_prompt_leads_where_the_text_has_no_place_for_it() -> None:
+    """Once, before the instruction and all demonstrations; in a chat before its first turn."""
+    template = replace(REVIEW, instruction="Judge.", soft=SOFT)
+    assert template.render({"review": "a"}, [({"review": "b"}, "good")]) == (
+        SOFT,
+        "Judge.\n\nReview: b\nSentiment: good\n\nReview: a\nSentiment:",
+    )
+    chat = replace(template, chat=True).render({"review": "a"})
+    assert chat == (SOFT, Turn("system", "Judge."), Turn("user", "Review: a\nSentiment:"))
+
+
+def test_soft_slots_take_the_prompts_tokens_in_their_order() -> None:
+    """Two before the review, three after it, in the demonstration as in the query; the words are those around them."""
+    template = Template("{soft:2}Review: {review}{soft:3}\nSentiment: {answer}", soft=SOFT)
+    before, after = SOFT.part(0, 2), SOFT.part(2, 5)
+    ends = (after, "\nSentiment:")
+    assert template.render({"review": "a"}, [({"review": "{soft:2}"}, "good")]) == (
+        before,
+        "Review: {soft:2}",
+        after,
+        "\nSentiment: good\n\n",
+        *(before, "Review: a", *ends),
+    )
+    assert template.prompt({"review": "a"}) == "Review: a\nSentiment:"
+    assert replace(template, chat=True).render({"review": "a"}) == (Turn("user", (before, "Review: a", *ends)),)
+    assert [soft.vectors.tolist() for soft in soft_prompts(template.render({"review": "a"}))] == [
+        [[0, 1], [2, 3]],
+        [[4, 5], [6, 7], [8, 9]],
+    ]
+
+
+def test_soft_slots_and_prompts_that_do_not_fit_are_refused() -> None:
+    """No prompt for the slots, one of another length, a prefix in a slot, a slot behind the answer."""
+    template = Template("{soft:2}Review: {review}{soft:3}\nSentiment: {answer}")
+    with pytest.raises(TemplateError, match="slots for 5 soft tokens and no soft prompt; give it one"):
+        template.render({"review": "a"})
+    with pytest.raises(TemplateError, match=r"soft slots for 5 tokens and .* has 3; train a prompt with this template"):
+        replace(template, soft=SOFT.part(0, 3))
+    with pytest.raises(TemplateError, match="take a soft prompt, got Prefix"):
+        replace(template, soft=Prefix(np.ones((5, 4)), BASE)).render({"review": "a"})
+    with pytest.raises(TemplateError, match="soft slot in its response"):
+        Template("{review} {answer}", response="{answer}{soft:1}")

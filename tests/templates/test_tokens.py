@@ -8,6 +8,7 @@ import pytest
 from icl.backends.tokens import load_tokenizer
 from templates.errors import Unsupported, UserError
 from templates.prompt import Turn
+from templates.soft import Base, Prefix
 from templates.tokens import Encoded, begun, encode, split
 
 PIECES = ["<s>", "[user]", "[assistant]", "\n", " yes", " no", "yes", " ", "A:", "Q:", "!"]
@@ -53,18 +54,6 @@ class SoftPrompt:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SoftPrompt) and self.digest == other.digest
-
-
-@dataclass(frozen=True)
-class Keyed:
-    """A prefix of five tokens."""
-
-    keys: Any = None
-    vectors: Any = None
-    digest: str = "fedcba9876543210"
-
-    def __len__(self) -> int:
-        return 5
 
 
 def test_text_gets_the_special_tokens_of_the_tokenizer() -> None:
@@ -121,11 +110,21 @@ def test_soft_prompts_stand_in_a_chat() -> None:
 
 def test_a_prefix_stands_before_everything() -> None:
     """It takes up positions, not tokens; anywhere else it is refused."""
-    prefix: Any = Keyed()
+    prefix = Prefix(np.ones((5, 4)), Base("m", layers=1, kv_heads=1, head_size=2))
     encoded = encode(Pieces(), (prefix, "Q:"))
     assert (encoded.ids, encoded.prefix, len(encoded)) == ((0, 9), prefix, 2 + 5)
     with pytest.raises(Unsupported, match="a prefix stands once, before everything else"):
         encode(Pieces(), ("Q:", prefix))
+
+
+def test_what_leads_a_chat_stands_before_its_layout() -> None:
+    """Soft tokens, or a prefix, before the begin-of-text that the chat template writes; after a turn none may stand."""
+    prefix = Prefix(np.ones((5, 4)), Base("m", layers=1, kv_heads=1, head_size=2))
+    soft: Any = SoftPrompt()
+    assert encode(Pieces(), (soft, Turn("user", "Q:"))) == Encoded((0, 0, 0, 0, 1, 9, 3, 2), ((0, soft),))
+    assert encode(Pieces(), (prefix, Turn("user", "Q:"))) == Encoded((0, 1, 9, 3, 2), (), prefix)
+    with pytest.raises(UserError, match="leads a chat or stands in a turn's text"):
+        encode(Pieces(), (Turn("user", "Q:"), soft))
 
 
 def test_split_cuts_where_the_tokens_do() -> None:
