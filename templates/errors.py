@@ -10,7 +10,8 @@
     │   ├── NotFitted            a selector asked before it was given its pool
     │   ├── PromptTooLong        the query alone exceeds the context
     │   ├── Unsupported          this backend cannot do that
-    │   └── RunMismatch          the run folder holds another run, or one in progress
+    │   ├── RunMismatch          the run folder holds another run, or one in progress
+    │   └── Diverged             a training's loss is not a number any more
     ├── ModelError               the model's side failed (exit code 1)
     │   ├── Transient            worth another try: busy, timed out, server error
     │   ├── BadReply             the server answered something that is not a completion
@@ -64,6 +65,10 @@ class Unsupported(UserError):
 
 class RunMismatch(UserError):
     """The run folder holds another run, or one that is in progress."""
+
+
+class Diverged(UserError):
+    """A training's loss is not a number any more; what was kept before is good."""
 
 
 class ModelError(ICLError):

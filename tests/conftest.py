@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.served import served
+from tests.shapes import SHAPES, make_shape
 from tests.tiny import make_tiny
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ settings.load_profile("unhurried")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Llama with a context of 2048 tokens."""
     return make_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session", params=SHAPES)
+def shape(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random model of one architecture."""
+    return make_shape(request.param, tiny_model, tmp_path_factory.mktemp("shapes") / request.param)
 
 
 @pytest.fixture(scope="session")

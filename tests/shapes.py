@@ -4,10 +4,6 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
 SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
 GROUPED = SMALL | {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256, "initializer_range": 0.3}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -19,15 +15,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def shape(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model of one architecture."""
-    folder: Path = copytree(tiny_model, tmp_path_factory.mktemp("shapes") / request.param)
+def make_shape(kind: str, tiny: Path, folder: Path) -> Path:
+    """A tiny random model of one architecture, with the tokenizer of the tiny model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    copytree(tiny, folder)
     for old in ("config.json", "generation_config.json", "model.safetensors"):
         (folder / old).unlink()
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     size = len(AutoTokenizer.from_pretrained(folder))
     torch.manual_seed(1)
-    config = AutoConfig.for_model(request.param, vocab_size=size, **SHAPES[request.param], **ends)
+    config = AutoConfig.for_model(kind, vocab_size=size, **SHAPES[kind], **ends)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder

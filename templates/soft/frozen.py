@@ -1,0 +1,190 @@
+"""The model whose weights stay as they are, and what it computes of rows with a trained prompt in them.
+
+Dimensions: B rows, T tokens, P soft tokens, H hidden, V vocabulary, A answer tokens of a batch, L layers, K heads of
+keys and values, D head size.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from templates.soft.base import Base, base_of
+from templates.soft.rows import Batch
+
+_LOGITS = 2**25  # of them at once: 128 MiB in float32
+
+
+@dataclass(eq=False)
+class Frozen:
+    """A causal language model of transformers, in evaluation mode, none of whose weights gets a gradient.
+
+    Args:
+        model: as transformers loads it.
+        tokenizer: its own.
+    """
+
+    model: Any
+    tokenizer: Any
+
+    @cached_property
+    def base(self) -> Base:
+        """Which model it is."""
+        return base_of(self.model.name_or_path, self.model.config)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """[V, H]."""
+        weights: Tensor = self.model.get_input_embeddings().weight
+        return weights
+
+    @property
+    def device(self) -> Any:
+        """Where it computes."""
+        return self.embeddings.device
+
+    @property
+    def context(self) -> int:
+        """Positions that it has, prompt, prefix and answer together."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2**31))
+
+    @contextmanager
+    def held(self, *, recompute: bool = False) -> Iterator[None]:
+        """Within, no weight is to be trained, and nothing is dropped out; afterwards all is as it was.
+
+        Args:
+            recompute: layers keep no activations, and run again when a gradient goes through them.
+        """
+        wanted = [weight for weight in self.model.parameters() if weight.requires_grad]
+        training = {module: module.training for module in self.model.modules()}
+        for weight in wanted:
+            weight.requires_grad = False
+        self.model.eval()
+        if recompute:
+            self._recompute()
+        try:
+            yield
+        finally:
+            if recompute:
+                self.model.gradient_checkpointing_disable()
+            for weight in wanted:
+                weight.requires_grad = True
+            for module, was in training.items():
+                module.training = was
+
+    def _recompute(self) -> None:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = True  # it alone, without what is in it: nothing is dropped out
+
+    def loss(self, batch: Batch, prompt: Tensor) -> Tensor:
+        """Cross-entropy of the batch's answer tokens, summed."""
+        loss: Tensor = _Loss.apply(self.hidden(batch, prompt), batch.targets, self)  # type: ignore[no-untyped-call]
+        return loss
+
+    def hidden(self, batch: Batch, prompt: Tensor) -> Tensor:
+        """What the output layer is given where an answer's token is to be said, [A, H]; nowhere else are logits made.
+
+        Args:
+            batch: its rows are filled up on the right, where no token before sees it: no mask is needed.
+            prompt: [P, H], or [P, L·2·K·D] before everything; of whichever kind the batch's rows have been made for.
+        """
+        found: list[Tensor] = []
+
+        def take(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            found.append(inputs[0].flatten(0, 1)[batch.places])
+            return (inputs[0][:, :0],)  # no logits here
+
+        prefix = None if batch.soft is not None else self._cache(prompt, len(batch.ids))
+        with self._at_output(take):
+            self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
+        return found[0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The model's logits for what its output layer is given, [A, V].
+
+        Models scale and cap their logits, each in its own way. So the model itself computes them: it runs over one
+        token, in the place of whose hidden state these are put.
+        """
+        with self._at_output(lambda _, inputs: (hidden[None].to(inputs[0].dtype),)):
+            logits: Tensor = self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits
+        return logits[0].float()
+
+    def logprobs(self, batch: Batch, prompt: Tensor) -> list[Tensor]:
+        """Log-probabilities of each row's answer tokens, and whether each is the most likely one: [2, tokens] a row."""
+        hidden = self.hidden(batch, prompt)
+        found = []
+        for state, target in self.pieces(hidden, batch.targets):
+            logits = self.logits(state)
+            chance = logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
+            found.append(torch.stack([chance, (logits.argmax(-1) == target).float()]))
+        return list(torch.split(torch.cat(found, 1), batch.answers, 1))
+
+    def pieces(self, hidden: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Both, for so many answer tokens at a time as may have their logits at once."""
+        size = max(1, _LOGITS // len(self.embeddings))
+        for start in range(0, len(targets), size):
+            yield hidden[start : start + size], targets[start : start + size]
+
+    def _embedded(self, batch: Batch, prompt: Tensor) -> Tensor:
+        """[B, T, H]: the tokens' embeddings, with the prompt's rows where soft tokens stand."""
+        with torch.no_grad():
+            embedded: Tensor = self.model.get_input_embeddings()(batch.ids)
+        if batch.soft is None:
+            return embedded
+        return torch.where((batch.soft < 0)[..., None], embedded, prompt.to(embedded)[batch.soft.clamp(min=0)])
+
+    def _cache(self, prefix: Tensor, rows: int) -> Any:
+        from transformers import DynamicCache
+
+        base = self.base
+        layered = prefix.to(self.embeddings.dtype).view(len(prefix), base.layers, 2, base.kv_heads, base.head_size)
+        cache = DynamicCache(config=self.model.config)
+        for layer, (keys, values) in enumerate(layered.permute(1, 2, 3, 0, 4)):  # [K, P, D] each
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+        return cache
+
+    @contextmanager
+    def _at_output(self, change: Any) -> Iterator[None]:
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(change)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+class _Loss(torch.autograd.Function):
+    """Summed cross-entropy, piece by piece: the logits of all answer tokens are never there at once.
+
+    Each piece's gradient is taken at once, while its logits are there, so that nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, frozen: Frozen) -> Tensor:
+        """The sum; the gradient of `hidden` is kept where one is wanted."""
+        wanted = ctx.needs_input_grad[0]
+        total = torch.zeros((), device=hidden.device)
+        gradients: list[Tensor] = []
+        for piece, target in frozen.pieces(hidden, targets):
+            with torch.set_grad_enabled(wanted):
+                state = piece.detach().requires_grad_(wanted)
+                loss = torch.nn.functional.cross_entropy(frozen.logits(state), target, reduction="sum")
+            if wanted:
+                gradients += torch.autograd.grad(loss, state)
+            total += loss.detach()
+        if wanted:
+            ctx.save_for_backward(torch.cat(gradients))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
+        """What was kept, times what comes from above."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * above[0].to(gradient.dtype), None, None

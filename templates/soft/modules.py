@@ -1,0 +1,106 @@
+"""What is trained of a prompt, as modules that give its rows when they are called.
+
+Every number is trained in units of what a prompt begins with, so that one learning rate suits models of any size of
+numbers: at first all of these modules give what they were given.
+
+Dimensions: P soft tokens, W numbers of one (H, or L·2·K·D), H hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Direct(nn.Module):
+    """The rows themselves: start + unit · change, the change zero at first.
+
+    Args:
+        start: [P, W].
+        parts: equal parts of a row that have a unit each, as keys and values of each layer do.
+    """
+
+    start: Tensor
+    unit: Tensor
+
+    def __init__(self, start: Tensor, parts: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("start", start)
+        self.register_buffer("unit", unit_of(start, parts))
+        self.change = nn.Parameter(torch.zeros_like(start))
+
+    def forward(self) -> Tensor:
+        """[P, W]."""
+        return self.start + self.unit * self.change
+
+
+class Encoder(nn.Module):
+    """Rows behind a bi-LSTM and an MLP, or an MLP alone: start + unit · what comes out, zero at first.
+
+    Args:
+        start: [P, H].
+        recurrent: whether there is a bi-LSTM.
+        seed: of the weights.
+    """
+
+    start: Tensor
+    unit: Tensor
+
+    def __init__(self, start: Tensor, *, recurrent: bool, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("start", start)
+        self.register_buffer("unit", unit_of(start, 1))
+        width = start.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tokens = nn.Parameter(start / self.unit)
+            self.lstm = (
+                nn.LSTM(width, width // 2, num_layers=2, bidirectional=True, batch_first=True) if recurrent else None
+            )
+            between = width // 2 * 2 if recurrent else width
+            self.mlp = nn.Sequential(nn.Linear(between, width), nn.ReLU(), nn.Linear(width, width))
+        silenced(self.mlp[2])
+
+    def forward(self) -> Tensor:
+        """[P, H]; the encoder runs once, whatever the batch."""
+        known = self.lstm(self.tokens[None])[0][0] if self.lstm is not None else self.tokens
+        return torch.addcmul(self.start, self.unit, self.mlp(known))
+
+
+class Widened(nn.Module):
+    """Keys and values of all layers behind one MLP: start + unit · MLP(tokens), zero at first.
+
+    Args:
+        start: [P, W].
+        parts: see `Direct`.
+        hidden: width of the tokens.
+        inner: width of the MLP.
+        seed: of the weights.
+    """
+
+    start: Tensor
+    unit: Tensor
+
+    def __init__(self, start: Tensor, parts: int, *, hidden: int, inner: int, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("start", start)
+        self.register_buffer("unit", unit_of(start, parts))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tokens = nn.Parameter(torch.randn(len(start), hidden))
+            self.mlp = nn.Sequential(nn.Linear(hidden, inner), nn.Tanh(), nn.Linear(inner, start.shape[1]))
+        silenced(self.mlp[2])
+
+    def forward(self) -> Tensor:
+        """[P, W]."""
+        return torch.addcmul(self.start, self.unit, self.mlp(self.tokens))
+
+
+def unit_of(start: Tensor, parts: int) -> Tensor:
+    """Root mean square of each part of the rows, [W]; 1 where a part is all zero."""
+    size = start.view(len(start), parts, -1).pow(2).mean((0, 2)).sqrt()  # [parts]
+    return torch.where(size > 0, size, torch.ones_like(size)).repeat_interleave(start.shape[1] // parts)
+
+
+def silenced(layer: nn.Module) -> None:
+    """Let the layer give zero until it has learnt better."""
+    for weights in layer.parameters():
+        nn.init.zeros_(weights)

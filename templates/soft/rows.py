@@ -1,0 +1,149 @@
+"""Examples as a model is trained on them: prompt and answer in token ids, in batches of like length.
+
+Dimensions: B rows, T tokens, A answer tokens of a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from templates.errors import DataError
+from templates.template import Template
+from templates.tokens import split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+_POOL = 64  # batches within which rows are sorted by length
+
+
+class Labelled(Protocol):
+    """What can be trained on: `icl.Example` is one."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def answer(self) -> str | None: ...  # noqa: D102
+    @property
+    def fields(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def shown(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and one answer.
+
+    Args:
+        tokens: of both.
+        soft: for each token the number of the soft token in its place, -1 where there is none.
+        answer: how many of the tokens are the answer's.
+    """
+
+    tokens: tuple[int, ...]
+    soft: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows as tensors; what fills up the shorter ones stands on the right."""
+
+    ids: "Tensor"  # [B, T]
+    soft: "Tensor | None"  # [B, T], None where no row has a soft token
+    places: "Tensor"  # [A], where answer tokens are predicted, counted through all rows
+    targets: "Tensor"  # [A], the answers' tokens
+    answers: list[int]  # tokens of each row's answer
+
+
+def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
+    """The example's row.
+
+    Args:
+        tokenizer: the model's.
+        template: with the soft prompt that is trained, or none.
+        example: what is asked.
+        answer: of the task, a label where the template has a verbalizer.
+        room: tokens that the model has room for.
+        end: whether the end of the text belongs to the answer: so the model learns to stop.
+
+    Raises:
+        DataError: prompt and answer have no room.
+    """
+    template.check(example.fields, example.id)
+    context, said = split(tokenizer, template.render(example.fields), template.continuation(example.shown, answer))
+    if end and tokenizer.eos_token_id is not None:
+        said = [*said, tokenizer.eos_token_id]
+    tokens = (*context.ids, *said)
+    if len(tokens) > room:
+        raise DataError(
+            f"example {example.id!r} has {len(context.ids)} tokens of prompt and {len(said)} of answer, and there is "
+            f"room for {room}; leave it out, or shorten the prompt"
+        )
+    soft, seen = [-1] * len(tokens), 0
+    for place, part in context.soft:  # the parts stand in order, all of them in each demonstration and in the query
+        soft[place : place + len(part.vectors)] = range(seen, seen + len(part.vectors))
+        seen = (seen + len(part.vectors)) % len(template.soft or ())
+    return Row(tokens, tuple(soft), len(said))
+
+
+def rows_of(tokenizer: Any, template: Template, examples: Sequence[Labelled], room: int) -> list[Row]:
+    """A row for each example, with its own answer.
+
+    Raises:
+        DataError: an example without an answer, or with a label that the template's verbalizer does not have; names it.
+    """
+    rows = []
+    for example in examples:
+        if example.answer is None:
+            raise DataError(f"example {example.id!r} has no answer, so nothing can be learnt from it; leave it out")
+        labels = template.verbalizer.labels if template.verbalizer else None
+        if labels and example.answer not in labels:
+            raise DataError(
+                f"example {example.id!r} has the label {example.answer!r}, and the verbalizer has {list(labels)}; "
+                "give it words for that label, or leave the example out"
+            )
+        rows.append(row_of(tokenizer, template, example, example.answer, room, end=labels is None))
+    return rows
+
+
+def as_batch(rows: Sequence[Row], device: Any = "cpu") -> Batch:
+    """The rows as one batch. Their last tokens are predicted, not run."""
+    import torch
+
+    width = max(len(row.tokens) for row in rows) - 1  # T
+
+    def filled(values: Sequence[Sequence[int]], filler: int) -> "Tensor":
+        return torch.tensor([[*row[:-1], *[filler] * (width + 1 - len(row))] for row in values], device=device)
+
+    soft = any(number >= 0 for row in rows for number in row.soft)
+    places = [
+        number * width + at
+        for number, row in enumerate(rows)
+        for at in range(len(row.tokens) - row.answer - 1, len(row.tokens) - 1)
+    ]
+    return Batch(
+        ids=filled([row.tokens for row in rows], 0),
+        soft=filled([row.soft for row in rows], -1) if soft else None,
+        places=torch.tensor(places, device=device),
+        targets=torch.tensor([token for row in rows for token in row.tokens[-row.answer :]], device=device),
+        answers=[row.answer for row in rows],
+    )
+
+
+def epoch(rows: Sequence[Row], size: int, seed: str) -> list[list[Row]]:
+    """All rows once, in batches of like length; which ones meet, and in which order, comes from the seed alone."""
+    random = Random(seed)
+    mixed = random.sample(list(rows), len(rows))
+    pools = [sorted(pool, key=lambda row: len(row.tokens)) for pool in cut(mixed, size * _POOL)]
+    batches = [list(batch) for pool in pools for batch in cut(pool, size)]
+    random.shuffle(batches)
+    return batches
+
+
+def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """The items, so many at a time."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,309 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from eval.worlds import labels
+from icl import Example
+from icl.tiny import TINY
+from templates import Template, Verbalizer, load_template
+from templates.errors import DataError, Diverged, RunMismatch, StorageError, UserError
+from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
+from templates.soft.frozen import Frozen
+from templates.soft.rows import as_batch, epoch, rows_of
+from templates.soft.training import Run
+
+METHODS: list[Method] = [
+    PromptTuning(4),
+    PTuning(4),
+    PTuning(4, encoder="mlp"),
+    PrefixTuning(4),
+    PrefixTuning(4, inner=0),
+]
+FEW = Training(steps=4, batch=4, warmup=1, evaluate_every=2, keep_every=2)
+EPISODE = labels.Episode(3)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return AutoModelForCausalLM.from_pretrained(TINY)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(TINY)
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    words = sorted(set(EPISODE.meaning.values()))
+    return replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in words}))
+
+
+def some(size: int, *, held_out: bool = False) -> list[Example]:
+    return list(labels.split(3, size, held_out=held_out))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_only_the_prompt_learns(method: Method, model: Any, tokenizer: Any, template: Template) -> None:
+    """The loss falls, the model's bytes are equal before and after, none of its weights ever has a gradient."""
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    wanted = [weight.requires_grad for weight in model.parameters()]
+    frozen = Frozen(model, tokenizer)
+    untrained = method.kind(method.module(frozen, template, 0)().detach().numpy(), frozen.base)
+    trained = train(method, model, tokenizer, some(16), template, training=replace(FEW, steps=20, schedule="constant"))
+    assert loss_with(trained, frozen, template) < loss_with(untrained, frozen, template) - 0.1
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert [weight.requires_grad for weight in model.parameters()] == wanted
+    assert all(weight.grad is None for weight in model.parameters())
+    assert isinstance(trained, method.kind)
+    assert len(trained) == 4
+
+
+def loss_with(prompt: Any, frozen: Frozen, template: Template) -> float:
+    """Of the sixteen examples."""
+    placed = template if isinstance(prompt, Prefix) else replace(template, soft=prompt)
+    with frozen.held(), torch.no_grad():
+        batch = as_batch(rows_of(frozen.tokenizer, placed, some(16), 1024))
+        return frozen.loss(batch, torch.tensor(prompt.vectors)).item() / len(batch.targets)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_training_begins_with_what_the_prompt_begins_with(method: Method, model: Any, tokenizer: Any) -> None:
+    """Encoders answer zero at first, so the first prompt is made of words, or of keys and values of words."""
+    module: Any = method.module(Frozen(model, tokenizer), load_template("labels.v1"), 0)
+    assert torch.equal(module(), module.start)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_resumed_is_uninterrupted(
+    method: Method, optimizer: Any, model: Any, tokenizer: Any, template: Template, tmp_path: Path
+) -> None:
+    """Stopped by an error in its third step, started again: the same bits, and the same notes."""
+    settings = replace(FEW, steps=6, optimizer=optimizer, schedule="cosine")
+    data: dict[str, Any] = {"dev": some(6, held_out=True), "training": settings}
+    whole = train(method, model, tokenizer, some(16), template, **data)
+    forward, calls = Frozen.loss, 0
+
+    def stopping(*inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return forward(*inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Frozen, "loss", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
+    resumed = train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
+    assert resumed.vectors.tobytes() == whole.vectors.tobytes()
+    assert resumed.made == whole.made
+
+
+def test_another_training_is_not_continued(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
+    """Other settings, or other data, in the same folder."""
+    train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW, folder=tmp_path)
+    for method, examples in ((PromptTuning(5), some(8)), (PromptTuning(4), some(9))):
+        with pytest.raises(RunMismatch, match="is of another training"):
+            train(method, model, tokenizer, examples, template, training=FEW, folder=tmp_path)
+
+
+def test_killed_in_a_checkpoint_the_one_before_is_good(tmp_path: Path, model: Any, tokenizer: Any) -> None:
+    """`kill -9` while half a checkpoint is written; the training goes on, and ends as one that was never killed."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+        import sys, time, torch
+        from eval.worlds import labels
+        from icl.tiny import TINY
+        from templates import load_template
+        from templates.soft import PromptTuning, Training, train
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        torch.set_num_threads(1)
+        save, count = torch.save, 0
+        def half(state, file):
+            global count
+            count += 1
+            if count == 3:
+                file.write(b"PK half a checkpoint"); file.flush()
+                print("writing", flush=True); time.sleep(600)
+            save(state, file)
+        torch.save = half
+        train(PromptTuning(4), AutoModelForCausalLM.from_pretrained(TINY), AutoTokenizer.from_pretrained(TINY),
+            list(labels.split(3, 16, held_out=False)), load_template("labels.v1"),
+            training=Training(steps=8, batch=4, keep_every=2), folder=sys.argv[1])
+        """)
+    )
+    command = [sys.executable, str(program), str(tmp_path / "run")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["done"] == 4
+    settings, threads = Training(steps=8, batch=4, keep_every=2), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        data = (model, tokenizer, some(16), load_template("labels.v1"))
+        resumed = train(PromptTuning(4), *data, training=settings, folder=tmp_path / "run")
+        whole = train(PromptTuning(4), *data, training=settings)
+    finally:
+        torch.set_num_threads(threads)
+    assert resumed == whole
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    model: Any, tokenizer: Any, template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second checkpoint cannot be written: the error says so, and the first one is as it was."""
+
+    def full(_: Any, file: Any) -> None:
+        if (tmp_path / "checkpoint.pt").exists():
+            raise OSError(28, "No space left on device")
+        save(_, file)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StorageError, match=r"No space left.*the last one is untouched"):
+        train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW, folder=tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["done"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_loss_that_is_no_number_stops(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
+    """It names the rate and what to lower; the checkpoint of the second step is good."""
+    forward, calls = Frozen.loss, 0
+
+    def breaking(*inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return forward(*inputs) * (float("nan") if calls == 4 else 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Frozen, "loss", breaking)
+        settings = replace(FEW, rate=0.1)
+        with pytest.raises(Diverged, match=r"at step 4 the loss .* is nan; lower the learning rate \(0.1\)"):
+            train(PromptTuning(4), model, tokenizer, some(8), template, training=settings, folder=tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["done"] == 2
+    assert all(torch.isfinite(part).all() for part in state["module"].values())
+
+
+def test_accumulated_batches_are_one_large_batch(model: Any, tokenizer: Any, template: Template) -> None:
+    """Two batches of four rows a step weigh every answer token as one batch of eight does."""
+
+    def gradient(batch: int, accumulate: int) -> torch.Tensor:
+        frozen = Frozen(model, tokenizer)
+        module: Any = PromptTuning(4).module(frozen, template, 0)
+        rows = rows_of(tokenizer, replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base)), some(8), 1024)
+        run = Run(frozen, module, replace(FEW, batch=batch, accumulate=accumulate, clip=0.0), 0.1, rows, None)
+        with frozen.held():
+            run.step()
+        return torch.as_tensor(module.change.grad)
+
+    assert torch.allclose(gradient(8, 1), gradient(4, 2), atol=1e-6)
+
+
+def test_recomputed_activations_change_nothing(model: Any, tokenizer: Any, template: Template) -> None:
+    """Gradient checkpointing: the same prompt."""
+    kept = train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW)
+    again = train(PromptTuning(4), model, tokenizer, some(8), template, training=replace(FEW, recompute=True))
+    assert torch.allclose(torch.tensor(kept.vectors), torch.tensor(again.vectors), atol=1e-5)
+
+
+def test_the_best_prompt_on_the_dev_set_comes_back(model: Any, tokenizer: Any, template: Template) -> None:
+    """Its notes say which step it is from, and how good; patience ends a training that does not get better."""
+    settings = replace(FEW, steps=40, rate=3.0, evaluate_every=1, patience=3, clip=0.0)
+    found = train(PromptTuning(4), model, tokenizer, some(8), template, dev=some(6, held_out=True), training=settings)
+    assert found.made["steps"] < 37
+    assert found.made["dev_examples"] == 6
+    assert 0 <= found.made["dev"]["score"] <= 1
+
+
+def test_soft_slots_say_how_many_tokens(model: Any, tokenizer: Any) -> None:
+    """Three and four, around the text, whatever the method says; a prefix has no place in slots."""
+    template = Template("{soft:3}{text}{soft:4} {answer}")
+    trained = train(PTuning(), model, tokenizer, some(8), template, training=FEW)
+    assert len(trained) == 7
+    replace(template, soft=trained).render({"text": "a"})
+    with pytest.raises(UserError, match="trains keys and values, which stand before everything"):
+        train(PrefixTuning(), model, tokenizer, some(8), template, training=FEW)
+
+
+def test_what_cannot_be_trained_is_refused(model: Any, tokenizer: Any, template: Template) -> None:
+    """Nothing to learn from, a template that is trained already, numbers that mean nothing, a prompt without room."""
+    with pytest.raises(UserError, match="no examples to train on"):
+        train(PromptTuning(4), model, tokenizer, [], template)
+    done = train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW)
+    assert isinstance(done, SoftPrompt)
+    with pytest.raises(UserError, match="has a trained prompt already"):
+        train(PromptTuning(4), model, tokenizer, some(8), replace(template, soft=done))
+    with pytest.raises(UserError, match="tokens ≥ 1, got 0"):
+        PromptTuning(0)
+    with pytest.raises(UserError, match=r"init is one of labels, .*, got 'label'"):
+        PromptTuning(init="label")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="schedule is one of constant, linear, cosine, got 'square'"):
+        Training(schedule="square")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="init='text', text="):
+        train(PromptTuning(4, init="text"), model, tokenizer, some(8), template)
+    with pytest.raises(DataError, match="there is room for 24"):
+        train(
+            PrefixTuning(1000),
+            model,
+            tokenizer,
+            [Example("x", {"text": "word " * 30}, "dax")],
+            load_template("labels.v1"),
+        )
+
+
+def test_losses_are_those_of_peft(model: Any, tokenizer: Any) -> None:
+    """Prompt tuning with the same start, batches and optimizer: PEFT's loss, step by step, to 1e-4."""
+    peft = pytest.importorskip("peft")
+    template, settings = load_template("labels.v1"), Training(steps=8, batch=4, rate=0.2, schedule="constant", clip=0.0)
+    frozen = Frozen(model, tokenizer)
+    module: Any = PromptTuning(6).module(frozen, template, 0)
+    placed = replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base))
+    rows = rows_of(tokenizer, placed, some(32), 1024)
+    run = Run(frozen, module, settings, 0.2, rows, None)
+    with frozen.held():
+        ours = [run.step() for _ in range(settings.steps)]
+
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6)
+    theirs_model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(TINY), config)
+    weights = theirs_model.prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        weights.copy_(module.start)
+    optimizer = torch.optim.AdamW([weights], weight_decay=0.0)
+    theirs = []
+    for step, batch in enumerate(epoch(rows, 4, "0/0")):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate_at(step, 0.2) * module.unit[0].item()
+        width = max(len(row.tokens) for row in batch) - 6
+        texts = [row.tokens[6:] for row in batch]
+        masked = [
+            [-100] * (len(text) - row.answer) + list(text[-row.answer :])
+            for text, row in zip(texts, batch, strict=True)
+        ]
+        loss = theirs_model(
+            input_ids=torch.tensor([[*text, *[0] * (width - len(text))] for text in texts]),
+            attention_mask=torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts]),
+            labels=torch.tensor([[*row, *[-100] * (width - len(row))] for row in masked]),
+        ).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        theirs.append(loss.item())
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert ours[-1] != pytest.approx(ours[0], abs=0.1)
