@@ -44,8 +44,8 @@ class AdaptiveSelfConsistency:
         refuse_greedy(self.temperature, self.most)
         if self.stop not in ("settled", "unanimous") and not callable(self.stop):
             raise UserError(f'stop is "settled", "unanimous" or a function of the answers, got {self.stop!r}')
-        if not 1 <= self.window <= self.most:
-            raise UserError(f"a window has 1 to most={self.most} paths, got window={self.window}")
+        if self.window < 1:
+            raise UserError(f"a window has a path at least, got window={self.window}")
 
     async def __call__(self, problem: Problem, lm: LM) -> Trace:
         """A window at a time; the next one depends on what this one said."""

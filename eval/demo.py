@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 SHOWN = 4  # sampled paths of the worked example
 
 
-def demo(out: Path, limit: int, console: "Console") -> None:
-    """Ask held-out sums in every way, and tell what came of it; what is in the folder is not asked again."""
+def demo(out: Path, limit: int, console: "Console") -> int:
+    """Ask held-out sums in every way, and tell what came of it; what is in the folder is not asked again.
+
+    Returns:
+        How many questions failed, of all ways together.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of loading: the bundled model is there in no time, four times over
     started = monotonic()
     console.print(f"{limit} held-out word sums, 8 demonstrations each, on the bundled model ({NAME}), in this process.")
+    console.print(
+        "Its greedy path was taught to be hasty, so that votes have something to mend; its card has the rest."
+    )
     reports: dict[str, Report] = {}
     rows: dict[str, list[Row]] = {}
     for way in (DIRECT, CHAIN, VOTE_5, VOTE_20):  # the last one asks for the fifteen paths that are missing
@@ -39,6 +46,7 @@ def demo(out: Path, limit: int, console: "Console") -> None:
         "  icl eval gsm8k --model NAME --strategy self-consistency --samples 40 --out runs/mine",
         soft_wrap=True,
     )
+    return sum(report.failed for report in reports.values())
 
 
 def compared(reports: dict[str, Report]) -> "Table":
@@ -60,16 +68,18 @@ def worked(greedy: list[Row], voted: list[Row]) -> "Text":
     """One question in full: of those that the vote got right and the greedy path wrong, the one it is surest of."""
     from rich.text import Text
 
-    pairs = list(zip(greedy, voted, strict=True))
+    pairs = [pair for pair in zip(greedy, voted, strict=True) if Outcome.FAILED not in {row.outcome for row in pair}]
+    if not pairs:
+        return Text("No question was answered both ways.")
     rescued = [pair for pair in pairs if [row.outcome for row in pair] == [Outcome.WRONG, Outcome.RIGHT]]
     alone, vote = max(rescued or pairs, key=lambda pair: pair[1].share or 0)
-    paths = dict(zip(vote.completions, vote.answers, strict=True))  # each path once
+    paths = dict.fromkeys(vote.completions)  # each once
     tally = Counter(answer or "unread" for answer in vote.answers).most_common()
+    heading = "One of the questions that the vote got right and the greedy path wrong:" if rescued else "One question:"
     lines = [
-        ("One question:", vote.question),
         ("Greedy path:", alone.completions[0].strip()),
-        *((f"Sampled path {i}:", path.strip()) for i, path in enumerate(list(paths)[:SHOWN], start=1)),
+        *(("A sampled path:", path.strip()) for path in list(paths)[:SHOWN]),
         ("Votes:", ", ".join(f"{answer}: {votes}" for answer, votes in tally)),
         ("Answer by vote:", f"{vote.answer} (greedy: {alone.answer}; right: {vote.gold})"),
     ]
-    return Text("\n".join(f"{label:16} {value}" for label, value in lines))
+    return Text("\n".join([heading, vote.question, *(f"{label:15} {value}" for label, value in lines)]))

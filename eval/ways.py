@@ -13,10 +13,10 @@ from eval.runner import evaluate
 from icl.backends.metered import Price
 from icl.tiny import NAME
 
-ROOM = 80  # tokens: twice the longest rationale
+ROOM = 80  # tokens: a third more than the longest rationale with its answer
 
 
-def _by(name: str) -> Part:
+def _named(name: str) -> Part:
     return Part(name=name)
 
 
@@ -41,15 +41,15 @@ class Way:
     task: str
     strategy: Part
     folder: str
-    selector: Part | None = field(default_factory=lambda: _by("random"))
-    orderer: Part = field(default_factory=lambda: _by("similarity"))
+    selector: Part | None = field(default_factory=lambda: _named("random"))
+    orderer: Part = field(default_factory=lambda: _named("similarity"))
 
     def config(self, limit: int, model: str = NAME) -> RunConfig:
         """The run of the first `limit` held-out questions, eight demonstrations each."""
         return RunConfig(
             task=self.task,
             model=model,
-            backend=_by("transformers"),
+            backend=_named("transformers"),
             template=find("tasks", self.task).templates[self.strategy.name],
             strategy=self.strategy,
             selector=self.selector,
@@ -80,6 +80,8 @@ ZERO_SHOT = Way("zero-shot chain of thought", "sums", Part(name="zero-shot-cot",
 
 _LABEL = Part(name="direct", max_tokens=8)
 RANDOM = Way("random demonstrations", "labels", _LABEL, "random")
-BM25 = Way("BM25 demonstrations", "labels", _LABEL, "bm25", _by("bm25"))
-NEAREST = Way("kNN demonstrations", "labels", _LABEL, "knn", _by("knn"))
-NEAREST_FIRST = Way("kNN demonstrations, nearest first", "labels", _LABEL, "knn-reversed", _by("knn"), _by("reversed"))
+BM25 = Way("BM25 demonstrations", "labels", _LABEL, "bm25", _named("bm25"))
+NEAREST = Way("kNN demonstrations", "labels", _LABEL, "knn", _named("knn"))
+NEAREST_FIRST = Way(
+    "kNN demonstrations, nearest first", "labels", _LABEL, "knn-reversed", _named("knn"), _named("reversed")
+)

@@ -1,19 +1,19 @@
 """From a prompt to token ids: in training as in serving, so that a trained prompt meets what it was trained with."""
 
 import re
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeVar
 
 from templates.errors import Unsupported, UserError
-from templates.prompt import Chat, Prompt, Soft, Text, is_chat, joined, lead, parts, shown, turns
+from templates.prompt import Chat, Prompt, Soft, Text, is_chat, joined, lead, parts, shown, soft_prompts, turns
 from templates.soft.prompt import Prefix
 
 Tokens = TypeVar("Tokens", bound=Sized)
 
 # Stands at the end of a chat while its template lays it out: what follows it there is the end of a turn.
 _CUT = "<|cut here|>"
-_SOFT = "<|soft prompt {}|>"  # stands for the soft prompt of that number meanwhile
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,16 @@ def _encoded(tokenizer: Any, text: Text, *, special: bool) -> Encoded:
             begins = False
         elif isinstance(part, Prefix):
             if prefix is not None or ids:
-                raise Unsupported(f"a prefix stands once, before everything else, and here is {shown(text)[:60]!r}")
+                raise Unsupported(
+                    f"a prefix stands once, before everything else (in a chat: before its first turn), and here is "
+                    f"{shown(text)[:60]!r}"
+                )
             prefix = part
         else:
             soft.append((len(ids), part))
             ids += [0] * len(part.vectors)
-    if not parts(text):  # an empty text has its special tokens still
-        ids = _ids(tokenizer, "", special=special)
+    if begins:  # a text without words has its special tokens still
+        ids += _ids(tokenizer, "", special=True)
     return Encoded(tuple(ids), tuple(soft), prefix)
 
 
@@ -123,8 +126,18 @@ def _chat(tokenizer: Any, chat: Chat) -> Text:
     model = _model_of(tokenizer)
     if not getattr(tokenizer, "chat_template", None):
         raise Unsupported(f"{model} has no chat template; use a text prompt, or a model that was trained to chat")
-    soft: list[Soft] = []
-    messages = [{"role": turn.role, "content": _marked(turn.content, soft)} for turn in turns(chat)]
+    soft = soft_prompts(tuple(turns(chat)))
+    mark = _mark(chat)
+    numbers = count()
+    messages = [
+        {
+            "role": turn.role,
+            "content": "".join(
+                part if isinstance(part, str) else mark.format(next(numbers)) for part in parts(turn.content)
+            ),
+        }
+        for turn in turns(chat)
+    ]
     # transformers' own continue_final_message strips spaces at the end of the turn; a cut of our own keeps every byte.
     continued = messages[-1]["role"] == "assistant"
     if continued:
@@ -135,23 +148,17 @@ def _chat(tokenizer: Any, chat: Chat) -> Text:
         raise Unsupported(f"the chat template of {model} refuses {shown(chat)!r}: {error}") from error
     if continued and _CUT not in text:
         raise Unsupported(f"the chat template of {model} hides the last turn, so it cannot be continued")
-    laid_out = _unmarked(text[: text.rindex(_CUT)] if continued else text, soft)
+    laid_out = _unmarked(text[: text.rindex(_CUT)] if continued else text, mark, soft)
     return joined((*lead(chat), *parts(laid_out)))
 
 
-def _marked(content: Text, soft: list[Soft]) -> str:
-    """The content as a string, its soft prompts numbered and put away in `soft`."""
-    text = ""
-    for part in parts(content):
-        if not isinstance(part, str):
-            soft.append(part)
-        text += part if isinstance(part, str) else _SOFT.format(len(soft) - 1)
-    return text
+def _mark(chat: Chat) -> str:
+    """What stands for a soft prompt, by its number, while the chat is laid out; nobody has written that himself."""
+    said = shown(chat)
+    return next(f"<|soft {own}/{{}}|>" for own in count() if f"<|soft {own}/" not in said)
 
 
-def _unmarked(text: str, soft: list[Soft]) -> Text:
+def _unmarked(text: str, mark: str, soft: Sequence[Soft]) -> Text:
     """The text with its soft prompts back in their places, each as often as the chat template shows its turn."""
-    if not soft:
-        return text
-    pieces = re.split(re.escape(_SOFT).replace(r"\{\}", r"(\d+)"), text)
+    pieces = re.split(re.escape(mark).replace(r"\{\}", r"(\d+)"), text)
     return joined(piece if i % 2 == 0 else soft[int(piece)] for i, piece in enumerate(pieces))

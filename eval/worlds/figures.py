@@ -12,7 +12,7 @@ from eval.stats import paired
 from eval.ways import Way
 from icl.tiny import NAME
 
-ASKED = (
+WAYS = (
     ways.DIRECT,
     ways.ZERO_SHOT,
     ways.CHAIN,
@@ -34,8 +34,8 @@ COMPARED = (  # the first against the second
 
 def figures(out: Path, limit: int, model: str = NAME) -> str:
     """Every way's accuracy, then what one is worth over another, as two tables in Markdown."""
-    found = {way: way.asked(out, limit, model) for way in ASKED}
-    alone = "\n".join(_row(way, *found[way]) for way in ASKED)
+    found = {way: way.asked(out, limit, model) for way in WAYS}
+    alone = "\n".join(_row(way, *found[way]) for way in WAYS)
     against = "\n".join(_difference(a, b, found[a][1], found[b][1]) for a, b in COMPARED)
     return (
         "| task | way | right | 95 % interval | paths | tokens written |\n|---|---|---|---|---|---|\n"
@@ -54,6 +54,8 @@ def _row(way: Way, report: Report, rows: list[Row]) -> str:
 
 def _difference(a: Way, b: Way, ours: list[Row], theirs: list[Row]) -> str:
     found = paired(*([row.outcome is Outcome.RIGHT for row in rows] for rows in (ours, theirs)))
+    if found.ties == len(ours):
+        return f"| {a.name} | {b.name} | 0 | no question of {len(ours)} differs |"
     low, high = found.interval.low, found.interval.high
     return f"| {a.name} | {b.name} | {100 * found.difference:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} |"
 

@@ -1,6 +1,6 @@
 """Classification whose label words mean something else in every episode: only demonstrations tell what.
 
-An input is a line about one topic, now and then with a word from another. An episode gives each topic one of a few
+An input is a line about one topic, half of the time with a word from another. An episode gives each topic one of a few
 label words. So a demonstration on the query's topic tells its label, and one on another topic tells next to nothing:
 near demonstrations help, far ones do not.
 """
@@ -12,6 +12,7 @@ from random import Random
 
 from eval.worlds.distinct import distinct
 from icl.example import Example
+from templates.errors import UserError
 
 LABELS = 4  # label words of an episode: chance is one in so many
 HELD_OUT = 8  # one set of words in so many is never learnt from
@@ -94,7 +95,9 @@ class Episode:
 
 
 def inputs(random: Random, *, held_out: bool, told: Told) -> Iterator[tuple[str, str]]:
-    """Topics and texts, one after another."""
+    """Topics and texts, one after another; only lines of three words are held out, so only such can be asked."""
+    if held_out and told.words != 3:  # noqa: PLR2004 - frames have three places
+        raise UserError(f"held-out inputs have three words of their topic, not {told.words}")
     known = {topic: random.sample(TOPICS[topic], told.known) for topic in random.sample(TOPIC_NAMES, told.topics)}
     while True:
         topic = random.choice(list(known))

@@ -137,14 +137,12 @@ class Transformers:
         return windows_of(self._model)
 
     def _limits(self) -> Limits:
-        config = self._model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        token = 2 * config.num_hidden_layers * heads * width * self._model.dtype.itemsize
+        base = self._base
+        token = 2 * base.layers * base.kv_heads * base.head_size * self._model.dtype.itemsize
         return Limits(
             prompt=self.max_batch_tokens,
             cache=int(self.kv_cache_gib * 2**30) // token,
-            outputs=_OUTPUTS // config.vocab_size,
+            outputs=_OUTPUTS // self._model.config.get_text_config().vocab_size,
         )
 
     def _generation(self, request: Request) -> Generation:

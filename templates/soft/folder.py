@@ -61,6 +61,8 @@ def read(folder: Path) -> Trained:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    if not folder.is_dir() and (aside := sorted(folder.parent.glob(f".{folder.name}.*.old"))):
+        raise DataError(f"{folder} is not there: a save was killed halfway; what it held before is in {aside[-1]}")
     config = _json(folder / CONFIG)
     kind = KINDS.get(str(config.get("peft_type")))
     if kind is None:
@@ -74,7 +76,7 @@ def read(folder: Path) -> Trained:
     notes = _json(folder / NOTES) if (folder / NOTES).is_file() else {}
     try:
         base = Base(**notes["base"]) if notes else base_in(config, kind)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ArithmeticError) as error:
         raise DataError(f"{folder} does not say which model it is for: {error!r} in {NOTES} or {CONFIG}") from error
     return kind(tensors[TENSOR].astype(np.float32), base, notes.get("made", {"method": config["peft_type"]}))
 

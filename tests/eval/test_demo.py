@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval import ways
-from eval.rows import Outcome
+from eval.demo import worked
+from eval.rows import Outcome, Row
 from eval.worlds.figures import figures
 from icl.tiny import NAME, TINY, located
 from tests.eval.command import icl, report
@@ -25,6 +27,7 @@ def test_the_demo_shows_every_way(tmp_path: Path) -> None:
         assert f"│ {way.name}" in done.stdout
     assert "Greedy path:" in done.stdout
     assert "Votes:" in done.stdout
+    assert "right:" in done.stdout
     assert (out / "votes" / "curve.png").is_file()
     assert len(report(out / "votes")["curve"]) == 20
     assert icl("demo", "--out", out, "--limit", 6).returncode == 0
@@ -38,8 +41,36 @@ def test_the_bundled_model_is_the_default_without_a_gpu(tmp_path: Path) -> None:
         pytest.skip("this machine has a GPU")
     done = icl("eval", "labels", "--limit", 4, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "no --model: this is icl-tiny, the bundled one" in done.stderr
     assert report(tmp_path)["config"]["model"] == NAME
     assert report(tmp_path)["config"]["backend"]["name"] == "transformers"
+
+
+def test_a_machine_with_a_gpu_deserves_a_named_model(tmp_path: Path) -> None:
+    """Where nvidia-smi is found, nothing is taken for granted."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = icl("eval", "sums", "--limit", 1, "--out", tmp_path / "run", PATH=path)
+    assert done.returncode == 2
+    assert "say which model with --model" in done.stderr
+
+
+def test_questions_that_failed_are_said() -> None:
+    """The worked example is one of the others."""
+
+    def row(question: str, outcome: Outcome, *texts: str) -> Row:
+        answers: list[str | None] = [text.split()[-1] for text in texts] or [None]
+        return Row(id=question, question=question, gold="3", outcome=outcome, answer=answers[0], answers=answers,
+                   completions=list(texts), share=1.0, error=None if texts else "boom")  # fmt: skip
+
+    failed, wrong = row("1 + 1?", Outcome.FAILED), row("1 + 2?", Outcome.WRONG, "so 4")
+    right = row("1 + 2?", Outcome.RIGHT, "so 3", "so 3", "so 4")
+    shown = worked([failed, wrong], [failed, right]).plain
+    assert "the vote got right and the greedy path wrong:\n1 + 2?\n" in shown
+    assert shown.count("A sampled path:") == 2
+    assert "Votes:          3: 2, 4: 1" in shown
+    assert worked([failed], [failed]).plain == "No question was answered both ways."
 
 
 def test_a_backend_with_a_model_of_its_own_wants_its_name(tmp_path: Path) -> None:
@@ -57,17 +88,18 @@ def test_other_names_stay_as_they_are() -> None:
 
 @pytest.mark.slow
 def test_the_model_does_what_its_card_says(tmp_path: Path) -> None:
-    """On a hundred held-out questions: direct < chain ≤ vote; near demonstrations beat random ones, these chance."""
+    """On a hundred held-out questions of each task, within what a hundred may differ from the card's five hundred."""
 
     def right(way: ways.Way) -> float:
         return sum(row.outcome is Outcome.RIGHT for row in way.asked(tmp_path, 100)[1]) / 100
 
     direct, chain, vote = right(ways.DIRECT), right(ways.CHAIN), right(ways.VOTE_20)
-    assert direct <= 0.3
-    assert direct + 0.15 <= chain <= vote
+    assert direct <= 0.15
+    assert 0.5 <= chain <= 0.8
+    assert vote >= 0.93
     random, nearest = right(ways.RANDOM), right(ways.BM25)
-    assert random > 0.25
-    assert random + 0.1 <= nearest
+    assert 0.42 <= random <= 0.73
+    assert nearest >= 0.97
 
 
 def test_the_figures_are_two_tables(tmp_path: Path) -> None:

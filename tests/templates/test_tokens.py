@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from icl.backends.tokens import load_tokenizer
+from templates import tokens
 from templates.errors import Unsupported, UserError
 from templates.prompt import Turn
 from templates.soft import Base, Prefix
@@ -115,6 +116,22 @@ def test_a_prefix_stands_before_everything() -> None:
     assert (encoded.ids, encoded.prefix, len(encoded)) == ((0, 9), prefix, 2 + 5)
     with pytest.raises(Unsupported, match="a prefix stands once, before everything else"):
         encode(Pieces(), ("Q:", prefix))
+
+
+def test_soft_tokens_alone_have_special_tokens_after_them() -> None:
+    """So that what is scored after them is the continuation alone."""
+    soft: Any = SoftPrompt()
+    assert encode(Pieces(), (soft,)).ids == (0, 0, 0, 0)
+    assert split(Pieces(), (soft,), " yes") == (Encoded((0, 0, 0, 0), ((0, soft),)), [4])
+
+
+def test_what_a_user_writes_is_never_taken_for_a_soft_prompt() -> None:
+    """The mark that stands for soft prompts while a chat is laid out is one that its text does not have."""
+    soft: Any = SoftPrompt()
+    mark = tokens._mark((Turn("user", ("<|soft 0/0|>", soft)),))
+    assert mark == "<|soft 1/{}|>"
+    laid_out = tokens._chat(Pieces(), (Turn("user", ("<|soft 0/0|><|soft 2/7|>", soft)),))
+    assert laid_out == ("<s>[user]<|soft 0/0|><|soft 2/7|>", soft, "\n[assistant]")
 
 
 def test_what_leads_a_chat_stands_before_its_layout() -> None:

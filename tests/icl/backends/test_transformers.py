@@ -15,11 +15,16 @@ import torch
 from tokenizers.processors import ByteLevel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from eval.worlds import sums
+from icl.backends.batching import Size
+from icl.backends.decoding import Generation
 from icl.backends.transformers import Transformers
 from icl.lm import Closing, Completion, Counting, Request, ScoringLM
+from icl.tiny import TINY
+from templates import load_template
 from templates.errors import ModelError, PromptTooLong, Unsupported, UserError
 from templates.prompt import Turn
-from templates.tokens import split
+from templates.tokens import Encoded, split
 
 LONG = "Q: A farmer has 12 sheep and buys 5 more for 20 dollars each. How many sheep are there now?\nA:"
 PROMPTS = [LONG, "Q: 3 apples", "", "A: 7 is the answer.\n\nQ: How many pens are left in the box?\nA: "]
@@ -106,6 +111,33 @@ async def test_a_sample_is_that_of_its_own_seed(lm: Transformers) -> None:
     assert len({sample.text for sample in samples}) == 8
     assert alone == samples
     assert [completions[0] for completions in mixed[len(others) : -1]] == samples
+
+
+async def test_samples_of_one_row_end_each_at_its_own_time() -> None:
+    """Of 30 chains of thought in two rows, some end after a few tokens and some late: each as if it were alone."""
+    lm = Transformers(TINY)
+    question, *demos = sums.split(0, 5, held_out=True)
+    told = [(demo.shown, demo.answer or "") for demo in demos]
+    prompt = load_template("math.cot.v1").render(question.fields, told)
+    [length] = await lm.count([prompt])
+    request = Request(prompt, n=30, temperature=1.2, max_tokens=4 * length // 20, seed=3, stop=("\n",))
+    samples = await lm.generate(request)
+    alone = await asyncio.gather(*(lm.generate(replace(request, n=1, seed=3 + i)) for i in range(30)))
+    assert samples == [completion for [completion] in alone]
+    assert len({completion.tokens for completion in samples}) > 5
+    await lm.aclose()
+
+
+def test_as_many_samples_share_a_row_as_their_prompt_carries() -> None:
+    """Behind 50 tokens, with room for 40 more: five, which together grow to four times the prompt at the most."""
+    ids = Encoded(tuple(range(50)))
+    packed = Generation(Request("p", n=12, temperature=1.0), ids, room=40, packed=True)
+    assert packed.lines(range(12)) == [range(5), range(5, 10), range(10, 12)]
+    assert packed.size(range(12)) == Size(prompt=50, rows=3, new=5 * 40, outputs=5)
+    assert packed.size(range(10, 12)) == Size(prompt=50, rows=1, new=2 * 40, outputs=2)
+    alone = replace(packed, packed=False)
+    assert alone.size(range(12)) == Size(prompt=50, rows=12, new=40, outputs=1)
+    assert replace(packed, room=500).size(range(3)) == Size(prompt=50, rows=3, new=500, outputs=1)
 
 
 async def test_a_prompt_is_prefilled_once(lm: Transformers, monkeypatch: pytest.MonkeyPatch) -> None:
