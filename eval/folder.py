@@ -14,7 +14,7 @@ from eval.config import RunConfig
 from eval.files import write_whole
 from eval.rows import Outcome, Row
 from icl.backends.store import Store
-from icl.backends.vllm import PLACEMENT
+from icl.backends.vllm_engine import PLACEMENT
 from templates.errors import RunMismatch, StorageError
 
 # More questions and more samples continue a run; where and how fast it runs does not change it.

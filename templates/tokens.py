@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
 
@@ -33,6 +33,10 @@ class Encoded:
     def __len__(self) -> int:
         """How many positions it takes up."""
         return len(self.ids) + (len(self.prefix) if self.prefix else 0)
+
+    def followed_by(self, tokens: Sequence[int]) -> "Encoded":
+        """The prompt with these tokens after it."""
+        return replace(self, ids=(*self.ids, *tokens))
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> Encoded:

@@ -38,7 +38,7 @@ def engine(tiny_model: Path) -> "Iterator[VLLM]":
     """The real vLLM engine with the tiny model, in float32."""
     from icl.backends import VLLM
 
-    lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True)
+    lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True, enable_prompt_embeds=True)
     yield lm
     asyncio.run(lm.aclose())
 

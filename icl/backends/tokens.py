@@ -34,16 +34,25 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def context_length(model: str, revision: str | None = None) -> int:
-    """Tokens that prompt and completion may have together: the model's positions, or fewer if its tokenizer says so."""
+def configuration(model: str, revision: str | None = None) -> Any:
+    """The configuration in the folder, or of that name on the hub."""
     from transformers import AutoConfig
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision).get_text_config()
-        declared = get_tokenizer_config(model, revision=revision).get("model_max_length")
+        return AutoConfig.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
         raise unloadable("configuration", model, error) from error
+
+
+def context_length(model: str, revision: str | None = None) -> int:
+    """Tokens that prompt and completion may have together: the model's positions, or fewer if its tokenizer says so."""
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    config = configuration(model, revision).get_text_config()
+    try:
+        declared = get_tokenizer_config(model, revision=revision).get("model_max_length")
+    except (OSError, ValueError) as error:
+        raise unloadable("tokenizer's configuration", model, error) from error
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
         raise UserError(f"the configuration of {model!r} does not say how much fits; give max_model_len")

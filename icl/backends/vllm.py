@@ -3,49 +3,30 @@
 import asyncio
 import atexit
 import gc
-import os
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
 from icl.backends.loop_thread import LoopThread
 from icl.backends.once import once
-from icl.backends.tokens import context_length, load_tokenizer, room_for
+from icl.backends.soft import check
+from icl.backends.tokens import configuration, context_length, load_tokenizer, room_for
+from icl.backends.vllm_engine import PLACEMENT, engine_prompt, start
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
 from templates.errors import ModelError, Unsupported
 from templates.identity import model_identity
-from templates.prompt import Prompt, shown, soft_prompts
-from templates.tokens import begun, encode, split
+from templates.prompt import Prompt
+from templates.tokens import Encoded, begun, encode, split
+
+if TYPE_CHECKING:
+    from templates.soft import Base
 
 T = TypeVar("T")
-
-# Engine arguments that say where and how fast, not what: all others belong to the name, and so to every cache key.
-PLACEMENT = frozenset(
-    {
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "data_parallel_size",
-        "distributed_executor_backend",
-        "gpu_memory_utilization",
-        "kv_cache_memory_bytes",
-        "block_size",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "enable_chunked_prefill",
-        "enable_prefix_caching",
-        "enforce_eager",
-        "download_dir",
-        "disable_log_stats",
-        "use_tqdm_on_load",
-    }
-)
-# Without a GPU vLLM would claim most of the machine's memory for its cache.
-_CPU_CACHE_BYTES = 4 * 2**30
 
 
 @dataclass
@@ -121,46 +102,19 @@ class VLLM:
             thread = self._thread = self._thread or LoopThread()
         return await asyncio.wrap_future(thread.submit(work))
 
-    async def _started(self) -> Any:
+    async def _started(self, *, soft: bool) -> Any:
         # All requests wait for one start; a start that failed fails them all, with the same error.
         if self._engine is None:
-            self._engine = asyncio.create_task(self._start())
+            self._engine = asyncio.create_task(self._start(soft=soft))
             # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.
             self._engine.add_done_callback(lambda _: atexit.register(self._close))
         return await asyncio.shield(self._engine)
 
-    async def _start(self) -> Any:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # set it to see what the engine does
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is the user's
-        try:
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.platforms import current_platform
-            from vllm.usage.usage_lib import UsageContext
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise Unsupported(
-                f"vLLM is not installed ({error}); docs/installing.md says how, with and without a GPU"
-            ) from error
-
-        args = {
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-            "max_model_len": self._context,
-            **self.engine_args,
-        }
-        if current_platform.is_cpu():
-            # A seeded request whose prompt is prefilled in chunks kills the CPU engine: prompts go in whole.
-            args.setdefault("enable_chunked_prefill", False)
-            args.setdefault("max_num_batched_tokens", max(self._context, 8192))
-            if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-                args.setdefault("kv_cache_memory_bytes", _CPU_CACHE_BYTES)
-        try:
-            # Sized for throughput, as vLLM's own offline engine is: the default is sized for a server's latency.
-            return AsyncLLM.from_engine_args(
-                AsyncEngineArgs(model=self.model, revision=self.revision, **args), usage_context=UsageContext.LLM_CLASS
-            )
-        except Exception as error:
-            raise ModelError(f"vLLM could not start {self.model!r} with {args}: {error}") from error
+    async def _start(self, *, soft: bool) -> Any:
+        arguments = {"max_model_len": self._context, **self.engine_args}
+        if soft:
+            arguments.setdefault("enable_prompt_embeds", True)
+        return start(self.model, self.revision, arguments)
 
     async def _stop(self) -> None:
         if self._engine is not None:
@@ -171,11 +125,10 @@ class VLLM:
             gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
     async def _generate(self, request: Request) -> list[Completion]:
-        _refuse_soft(request.prompt)
-        ids = list(begun(encode(self._tokenizer, request.prompt).ids, self.model))
-        room = room_for(len(ids), request.max_tokens, self._context)
+        prompt = self._checked(encode(self._tokenizer, request.prompt))
+        room = room_for(len(prompt), request.max_tokens, self._context)
         output = await self._ask(
-            ids,
+            prompt,
             n=request.distinct,  # vLLM refuses several greedy samples
             temperature=request.temperature,
             top_p=request.top_p,
@@ -191,7 +144,7 @@ class VLLM:
             Completion(
                 text=sample.text,
                 finish="length" if sample.finish_reason == "length" else "stop",
-                prompt_tokens=len(ids),
+                prompt_tokens=len(prompt),
                 cached_tokens=output.num_cached_tokens or 0,
                 tokens=len(sample.token_ids),
                 logprob=sample.cumulative_logprob if request.logprobs else None,
@@ -203,49 +156,67 @@ class VLLM:
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         if not continuations:
             return []
-        _refuse_soft(prompt)
         splits = [split(self._tokenizer, prompt, continuation) for continuation in continuations]
-        context, targets = list(splits[0][0].ids), [tuple(continuation) for _, continuation in splits]
+        context, targets = self._checked(splits[0][0]), [tuple(continuation) for _, continuation in splits]
         for target in targets:
             room_for(len(context) + len(target) - 1, 1, self._context)
         nodes = trie(targets)
-        if cheaper_than_prompts(len(context), targets, nodes):
+        # vLLM tells no log-probabilities of prompts that have soft tokens.
+        if context.soft or cheaper_than_prompts(len(context), targets, nodes):
             values = await gather(lambda node: self._score_node(context, node), nodes)
             return scores_from(targets, nodes, values)
         return await gather(lambda target: self._score_prompt(context, target), targets)
 
-    async def _score_node(self, context: list[int], node: Node) -> dict[int, float]:
+    async def _score_node(self, context: Encoded, node: Node) -> dict[int, float]:
         """The log-probabilities of the tokens that may follow the node, read off one generated token."""
         output = await self._ask(
-            [*context, *node.prefix], max_tokens=1, temperature=0.0, logprob_token_ids=list(node.following)
+            context.followed_by(node.prefix), max_tokens=1, temperature=0.0, logprob_token_ids=list(node.following)
         )
         read = output.outputs[0].logprobs[0]
         return {token: read[token].logprob for token in node.following}
 
-    async def _score_prompt(self, context: list[int], target: tuple[int, ...]) -> Score:
+    async def _score_prompt(self, context: Encoded, target: tuple[int, ...]) -> Score:
         """The log-probabilities of the prompt's last tokens; this cannot use the prefix cache."""
-        output = await self._ask([*context, *target], max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        output = await self._ask(context.followed_by(target), max_tokens=1, temperature=0.0, prompt_logprobs=0)
         read = output.prompt_logprobs[-len(target) :]
         return Score(tuple(row[token].logprob for row, token in zip(read, target, strict=True)))
 
-    async def _ask(self, ids: list[int], **sampling: Any) -> Any:
-        engine = await self._started()
+    def _checked(self, prompt: Encoded) -> Encoded:
+        """The prompt, which begins, and whose soft prompts are for this model."""
+        for _, soft in prompt.soft:
+            check(soft, self._base)
+        if prompt.prefix is not None:
+            raise Unsupported(f"vLLM runs soft prompts and no prefixes, got {prompt.prefix!r}; run it on Transformers")
+        begun(prompt.ids, self.model)
+        return prompt
+
+    @once
+    def _base(self) -> "Base":
+        from templates.soft import base_of
+
+        return base_of(self.model, configuration(self.model, self.revision), self.revision)
+
+    async def _ask(self, prompt: Encoded, **sampling: Any) -> Any:
+        engine = await self._started(soft=bool(prompt.soft))
+        config = engine.vllm_config.model_config
+        if prompt.soft and not config.enable_prompt_embeds:
+            raise Unsupported(
+                "this engine was started for text alone, by a request without soft prompts; "
+                "say VLLM(…, enable_prompt_embeds=True)"
+            )
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True, **sampling)
         try:
-            async for output in engine.generate({"prompt_token_ids": ids}, params, str(next(self._ids))):
+            async for output in engine.generate(
+                engine_prompt(prompt.ids, prompt.soft, config.dtype), params, str(next(self._ids))
+            ):
                 if output.finished:
                     return output
         except ValueError as error:
-            raise ModelError(f"vLLM refused a request of {len(ids)} prompt tokens: {error}") from error
+            raise ModelError(f"vLLM refused a request of {len(prompt)} prompt tokens: {error}") from error
         except (EngineDeadError, EngineGenerateError) as error:
-            raise ModelError(f"vLLM failed at a request of {len(ids)} prompt tokens: {error!r}") from error
-        raise ModelError(f"vLLM ended a request of {len(ids)} prompt tokens without an answer")
-
-
-def _refuse_soft(prompt: Prompt) -> None:
-    if soft_prompts(prompt):
-        raise Unsupported(f"this backend runs text only, and the prompt has soft prompts in it: {shown(prompt)!r}")
+            raise ModelError(f"vLLM failed at a request of {len(prompt)} prompt tokens: {error!r}") from error
+        raise ModelError(f"vLLM ended a request of {len(prompt)} prompt tokens without an answer")

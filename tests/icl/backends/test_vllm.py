@@ -12,7 +12,7 @@ from icl import Request
 from icl.backends import VLLM
 from icl.backends import vllm as module
 from icl.lm import Counting, ScoringLM
-from templates.errors import ModelError, PromptTooLong, Unsupported
+from templates.errors import ModelError, PromptTooLong
 from templates.prompt import Turn
 from templates.tokens import encode, split
 
@@ -103,16 +103,6 @@ async def test_a_prompt_that_does_not_fit_is_refused(engine: VLLM) -> None:
     room = 2048 - (await engine.count([nearly]))[0]
     (said,) = await engine.generate(Request(nearly, max_tokens=5000))
     assert said.tokens <= room
-
-
-async def test_soft_prompts_are_refused_by_name(engine: VLLM) -> None:
-    """What this backend cannot take, it says."""
-
-    class Soft:
-        vectors, digest = np.zeros((2, 64)), "abcdef0123"
-
-    with pytest.raises(Unsupported, match="soft prompts"):
-        await engine.generate(Request(("a", Soft())))
 
 
 def test_one_engine_serves_many_event_loops(engine: VLLM) -> None:
