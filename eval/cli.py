@@ -1,17 +1,13 @@
 """The command line. Everything heavy is imported inside the commands: `icl --help` answers at once."""
 
 import json
-import logging
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eval.evaluating import evaluate_command
-from eval.terminal import AsJson, fail, interruptible, show_warning
-from templates.errors import ICLError, UserError
+from eval.terminal import AsJson, fail, interruptible, run
 
 app = typer.Typer(
     help="Prompting and in-context learning for frozen language models.",
@@ -46,7 +42,7 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder of the runs; what is there is not asked again.")] = Path(
         "runs/demo"
     ),
-    limit: Annotated[int, typer.Option(min=1, help="Questions, of 500.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Questions, of 500.")] = 100,
 ) -> None:
     """Ask the bundled model word sums in four ways: what each one is worth. No download, no GPU, two minutes."""
     from rich.console import Console
@@ -107,12 +103,5 @@ def list_command(
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2, a failure of the model's side exit code 1."""
-    warnings.showwarning = show_warning
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("icl").setLevel(logging.INFO)
-    try:
-        app()
-    except ICLError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+    """The entry point."""
+    run(app)

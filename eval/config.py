@@ -18,7 +18,7 @@ from icl.concurrency import LIMIT
 from icl.example import Example
 from icl.loading import load_examples
 from icl.pipeline import Pipeline
-from icl.tiny import located
+from icl.tiny import NAME, located
 from templates import load_demonstrations, load_template
 from templates.errors import DataError, UserError
 from templates.library import library_names
@@ -64,6 +64,14 @@ class PipelineConfig(BaseModel):
     demos: str | None = None
     seed: int = 0
     concurrency: PositiveInt = LIMIT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bundled(cls, value: Any) -> Any:
+        """The bundled model runs on transformers where nothing else is said: it is there at once."""
+        if isinstance(value, dict) and value.get("model") == NAME:
+            return {"backend": "transformers", **value}
+        return value
 
     @model_validator(mode="after")
     def _known(self) -> "PipelineConfig":

@@ -39,13 +39,12 @@ def demo(out: Path, limit: int, console: "Console") -> int:
         reports[way.name], rows[way.name] = way.asked(out, limit)
     console.print()
     console.print(compared(reports))
+    if curve := reports[VOTE_20.name].curve:
+        console.print(f"One sampled path alone, without a vote: {curve[0].accuracy:.1%} right.")
     console.print(f"Accuracy over the number of votes: {out / VOTE_20.folder}/curve.png\n")
-    console.print(worked(rows[CHAIN.name], rows[VOTE_20.name]), soft_wrap=True)
-    console.print(
-        f"\n{monotonic() - started:.0f} seconds. Samples, rows and reports are in {out}. With a model of your own:\n"
-        "  icl eval gsm8k --model NAME --strategy self-consistency --samples 40 --out runs/mine",
-        soft_wrap=True,
-    )
+    console.print(worked(rows[CHAIN.name], rows[VOTE_20.name]))
+    console.print(f"\n{monotonic() - started:.0f} seconds. Samples, rows and reports are in {out}.")
+    console.print("With a model of your own:\n  icl eval gsm8k --model NAME --samples 40 --out runs/mine")
     return sum(report.failed for report in reports.values())
 
 

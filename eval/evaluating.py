@@ -88,7 +88,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
-        "max_tokens": max_tokens,
+        "max_tokens": max_tokens or known.max_tokens,
     }
     drawn = pool or not (zero_shot or demos or known.demos)  # demonstrations, where no selector is named
     config = RunConfig(

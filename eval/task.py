@@ -38,6 +38,7 @@ class Task:
         strategy: the one that is used where none is named.
         demos: the library's demonstrations, used where neither a pool nor other demonstrations are given; without any,
             demonstrations are drawn from the task's own pool.
+        max_tokens: of a completion, where that is not said and the strategy's own would be too many.
         right: whether a canonical answer is the gold one.
     """
 
@@ -48,6 +49,7 @@ class Task:
     about: str
     strategy: str = "self-consistency"
     demos: str | None = None
+    max_tokens: int | None = None
     right: Right = same_answer
 
 

@@ -1,13 +1,18 @@
 """What the commands have in common when they talk to a person."""
 
+import logging
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+
+from templates.errors import ICLError, UserError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
@@ -47,3 +52,26 @@ def show(table: Any) -> None:
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """One line, in place of Python's two."""
     typer.echo(f"warning: {message}", err=True)
+
+
+def run(program: Callable[[], None]) -> None:
+    """Run a program for a person.
+
+    A user's mistake is one sentence and exit code 2, a failure of the model's side exit code 1.
+    """
+    # Threads that wait give the processor back: spinning, they slow a machine that others use too to a tenth. Both have
+    # to be said before torch and the hub's client are loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.showwarning = show_warning
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("icl").setLevel(logging.INFO)
+    try:
+        program()
+    except ICLError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        typer.echo("error: interrupted; the same command goes on from what is kept", err=True)
+        sys.exit(1)

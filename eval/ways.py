@@ -13,7 +13,7 @@ from eval.runner import evaluate
 from icl.backends.metered import Price
 from icl.tiny import NAME
 
-ROOM = 80  # tokens: a third more than the longest rationale with its answer
+ROOM = find("tasks", "sums").max_tokens
 
 
 def _named(name: str) -> Part:

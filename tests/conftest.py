@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from icl.backends import VLLM
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait do not spin: machines are shared
 settings.register_profile("unhurried", deadline=None)  # machines are shared: time is measured in bench/, not in tests
 settings.load_profile("unhurried")
 

@@ -9,5 +9,6 @@ LABELS = Task(
     load_pool=generated(lambda: labels.split(0, 1000, held_out=False)),
     templates={"direct": "labels.v1"},
     strategy="direct",
+    max_tokens=8,
     about="generated lines about a topic, whose label word only demonstrations tell; chance is 25 %",
 )

@@ -9,5 +9,6 @@ SUMS = Task(
     load_pool=generated(lambda: sums.split(1, 2000, held_out=False)),
     templates=WORD_PROBLEMS,
     strategy="self-consistency",
+    max_tokens=80,  # a third more than the longest rationale; demonstrations have the rest of a short context
     about="generated word problems of two to five steps, the final number",
 )

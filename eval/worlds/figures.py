@@ -9,6 +9,7 @@ from eval import ways
 from eval.report import Report
 from eval.rows import Outcome, Row
 from eval.stats import paired
+from eval.terminal import run
 from eval.ways import Way
 from icl.tiny import NAME
 
@@ -49,7 +50,13 @@ def _row(way: Way, report: Report, rows: list[Row]) -> str:
     a = report.accuracy
     said = f"{a.value:.1%} | {a.low:.1%} to {a.high:.1%}" if a else "none answered |"
     paths = sum(max(1, len(row.answers)) for row in rows) / len(rows)
-    return f"| {way.task} | {way.name} | {said} | {paths:.1f} | {report.completion_tokens / len(rows):.1f} |"
+    said = f"| {way.task} | {way.name} | {said} | {paths:.1f} | {report.completion_tokens / len(rows):.1f} |"
+    if way is not ways.VOTE_20:
+        return said
+    one = report.curve[0]
+    error = 196 * (one.error or 0.0)  # in points, 1.96 standard errors
+    spread = f"{100 * one.accuracy - error:.1f}% to {100 * one.accuracy + error:.1f}%"
+    return f"| {way.task} | one of the 20 paths, sampled | {one.accuracy:.1%} | {spread} | 1.0 | |\n{said}"
 
 
 def _difference(a: Way, b: Way, ours: list[Row], theirs: list[Row]) -> str:
@@ -70,4 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

@@ -12,6 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
+from eval.terminal import run
 from eval.worlds.documents import document
 from eval.worlds.model import make_model, make_tokenizer
 from eval.worlds.recipe import Recipe
@@ -110,6 +111,8 @@ def main(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from transformers.utils.logging import disable_progress_bar
 
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("there is no GPU here that torch can use; leave --device out")
     torch.set_num_threads(threads)
     disable_progress_bar()  # transformers' own, for writing files
     recipe = Recipe()
@@ -126,4 +129,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

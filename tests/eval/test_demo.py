@@ -105,7 +105,7 @@ def test_the_model_does_what_its_card_says(tmp_path: Path) -> None:
 def test_the_figures_are_two_tables(tmp_path: Path) -> None:
     """One line for each way, and one for each comparison, with intervals."""
     first, second = figures(tmp_path, 4).strip().split("\n\n")
-    assert len(first.splitlines()) == 2 + 10
+    assert len(first.splitlines()) == 2 + 11
     assert len(second.splitlines()) == 2 + 4
     assert "| sums | self-consistency, 20 paths |" in first
 
