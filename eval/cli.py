@@ -8,6 +8,7 @@ import typer
 
 from eval.evaluating import evaluate_command
 from eval.terminal import AsJson, fail, interruptible, run
+from eval.tuning import prompts_command, tune_command
 
 app = typer.Typer(
     help="Prompting and in-context learning for frozen language models.",
@@ -81,10 +82,14 @@ def run_command(
         fail(f"{len(failed)} of {len(rows)} questions failed, first: {failed[0].error}; run the same again")
 
 
+app.command("tune")(tune_command)
+app.command("prompts")(prompts_command)
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="selectors, orderers, strategies, tasks, templates, backends")
+        str | None, typer.Argument(help="selectors, orderers, strategies, tasks, methods, backends, templates")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
@@ -19,9 +20,10 @@ from icl.example import Example
 from icl.loading import load_examples
 from icl.pipeline import Pipeline
 from icl.tiny import NAME, located
-from templates import load_demonstrations, load_template
+from templates import Template, load_demonstrations, load_template
 from templates.errors import DataError, UserError
 from templates.library import library_names
+from templates.soft import Trained
 
 _IN_PROCESS = ("vllm", "transformers")  # backends that load the model; a server knows it by a name of its own
 
@@ -48,7 +50,8 @@ class PipelineConfig(BaseModel):
     """A pipeline in words; `icl run` reads one from YAML.
 
     `backend`'s parameters are the backend's own (for vLLM its engine arguments). `pool` is a file of examples to select
-    from; `demos` a file, or a name in the library, of demonstrations used as they are.
+    from; `demos` a file, or a name in the library, of demonstrations used as they are. `soft_prompt` is the folder of a
+    trained prompt for this model.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -62,6 +65,7 @@ class PipelineConfig(BaseModel):
     k: NonNegativeInt = 8
     pool: str | None = None
     demos: str | None = None
+    soft_prompt: str | None = None
     seed: int = 0
     concurrency: PositiveInt = LIMIT
 
@@ -92,7 +96,7 @@ class PipelineConfig(BaseModel):
         asked = Retrying(metered)
         pipeline = Pipeline(
             lm=asked if isinstance(backend, Replay) else Cached(asked, store),  # what is saved need not be saved again
-            template=load_template(self.template),
+            template=self._template(),
             strategy=build("strategies", self.strategy.name, **self.strategy.params),
             selector=self._selector(),
             orderer=self._seeded("orderers", self.orderer),
@@ -101,6 +105,10 @@ class PipelineConfig(BaseModel):
             concurrency=self.concurrency,
         )
         return pipeline, metered
+
+    def _template(self) -> Template:
+        template = load_template(self.template)
+        return replace(template, soft=Trained.load(self.soft_prompt)) if self.soft_prompt else template
 
     def _selector(self) -> Any:
         if self.selector is not None:
@@ -140,6 +148,8 @@ class RunConfig(PipelineConfig):
             for key, file in files.items()
             if file and Path(file).is_file()
         }
+        if self.soft_prompt:
+            digests["soft_prompt"] = Trained.load(self.soft_prompt).digest
         return self.model_copy(update={"digests": digests})
 
 

@@ -49,6 +49,9 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     k: Annotated[int, typer.Option("-k", "--shots", min=0, help="Demonstrations per question.")] = 8,
     pool: Annotated[str | None, typer.Option(help="File to choose demonstrations from.")] = None,
     demos: Annotated[str | None, typer.Option(help="File or library name of fixed demonstrations.")] = None,
+    soft_prompt: Annotated[
+        str | None, typer.Option(help="Folder of a trained prompt for this model; see `icl tune`.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Local file of questions; by default the hub's test split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")] = None,
@@ -69,7 +72,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from icl.backends.metered import Price
     from icl.tiny import NAME
 
-    model = model or _bundled(backend)
+    model = model or bundled(backend)
     backend = backend or ("transformers" if model == NAME else "vllm")
     known = find("tasks", task)
     strategy = strategy or known.strategy
@@ -102,6 +105,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         k=0 if zero_shot else k,
         pool=pool,
         demos=demos or (None if zero_shot or pool or selector else known.demos),
+        soft_prompt=soft_prompt,
         data=data,
         limit=limit,
         seed=seed,
@@ -121,7 +125,7 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         )
 
 
-def _bundled(backend: str | None) -> str:
+def bundled(backend: str | None) -> str:
     """The model where none is named: the bundled one, on machines where larger ones would not run either.
 
     Raises:

@@ -36,6 +36,11 @@ REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "sums": "eval.tasks.sums:SUMS",
             "labels": "eval.tasks.labels:LABELS",
         },
+        "methods": {
+            "prompt-tuning": "templates.soft:PromptTuning",
+            "p-tuning": "templates.soft:PTuning",
+            "prefix-tuning": "templates.soft:PrefixTuning",
+        },
         "backends": {
             "vllm": "icl.backends.vllm:VLLM",
             "transformers": "icl.backends.transformers:Transformers",
@@ -91,5 +96,6 @@ _ONE = {
     "orderers": "orderer",
     "strategies": "strategy",
     "tasks": "task",
+    "methods": "method",
     "backends": "backend",
 }

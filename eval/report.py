@@ -166,6 +166,11 @@ def signature(config: RunConfig, questions: int) -> str:
         "model": config.model,
         "backend": config.backend.name,
         "template": config.template,
+        **(
+            {"soft": f"{Path(config.soft_prompt).name}@{config.digests.get('soft_prompt', '')}"}
+            if config.soft_prompt
+            else {}
+        ),
         "strategy": _strategy(config.strategy),
         "demos": (demos := _demos(config)),
         "order": "none" if demos == "none" else _part(config.orderer),

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from icl.tiny import NAME, TINY
+from templates.soft import Prefix, SoftPrompt
+from tests.eval.command import icl, report, rows
+
+LABELS = ("--task", "labels", "--labels", "data")
+SHORT = ("--steps", 6, "--batch", 8, "--limit", 40)
+
+
+def test_a_tuned_prompt_runs_in_a_pipeline(tmp_path: Path) -> None:
+    """Half a minute of training makes of a guess, without demonstrations, four right answers of five."""
+    out = tmp_path / "prompts" / "labels"
+    done = icl("tune", "prompt-tuning", *LABELS, "--steps", 250, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"icl eval labels -k 0 --soft-prompt {out} --model {NAME}" in done.stdout
+    shots = ("eval", "labels", "-k", 0, "--limit", 100)
+    assert icl(*shots, "--out", tmp_path / "without").returncode == 0
+    told = icl(*shots, "--soft-prompt", out, "--out", tmp_path / "with")
+    assert told.returncode == 0, told.stderr
+    without, with_prompt = (report(tmp_path / name)["accuracy"]["value"] for name in ("without", "with"))
+    assert without < 0.3
+    assert with_prompt > 0.8
+    prompt = SoftPrompt.load(out)
+    assert f"|soft:labels@{prompt.digest}|" in report(tmp_path / "with")["signature"]
+    assert (prompt.base.name, prompt.made["method"], prompt.made["template"]) == (TINY, "PromptTuning", "labels.v1")
+    assert (prompt.made["examples"], prompt.made["dev_examples"]) == (875, 125)
+
+
+def test_the_same_command_goes_on(tmp_path: Path) -> None:
+    """What is done is not trained again: the same folder, the same prompt."""
+    words = ("tune", "p-tuning", *LABELS, *SHORT, "--out", tmp_path / "p")
+    assert icl(*words).returncode == 0
+    first = SoftPrompt.load(tmp_path / "p")
+    assert icl(*words).returncode == 0
+    assert SoftPrompt.load(tmp_path / "p") == first
+    other = icl(*words, "--rate", 0.5)
+    assert other.returncode == 2
+    assert "is of another training" in other.stderr
+
+
+def test_prompts_are_listed(tmp_path: Path) -> None:
+    """By path, model, method and dev score; what is no prompt is named and left out."""
+    for method in ("prompt-tuning", "prefix-tuning"):
+        assert icl("tune", method, *LABELS, *SHORT, "--out", tmp_path / method).returncode == 0
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    listed = icl("prompts", tmp_path, "--json")
+    assert listed.returncode == 0, listed.stderr
+    found = json.loads(listed.stdout)
+    assert [one["kind"] for one in found] == ["Prefix", "SoftPrompt"]
+    assert {one["made"]["method"] for one in found} == {"PrefixTuning", "PromptTuning"}
+    assert "is of type 'LORA'" in listed.stderr
+    table = icl("prompts", tmp_path).stdout
+    assert "PrefixTuning" in table
+    assert NAME in table
+    assert "no trained prompts in" in icl("prompts", tmp_path / "lora").stdout
+    assert icl("prompts", tmp_path / "nowhere").returncode == 2
+
+
+def test_files_templates_and_labels_of_ones_own(tmp_path: Path) -> None:
+    """A YAML template with soft slots, words for labels, and a row with an unknown label, which is named."""
+    (tmp_path / "t.yaml").write_text(
+        'text: "{soft:2}{review}{soft:3} {answer}"\nreader: text\nsource: our own\n', encoding="utf-8"
+    )
+    good = [{"id": f"r{i}", "review": f"the {word}", "answer": "sea"} for i, word in enumerate(("wave", "tide") * 8)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in good))
+    words = ("tune", "p-tuning", "--train", tmp_path / "a.jsonl", "--template", tmp_path / "t.yaml", "--steps", 3)
+    done = icl(*words, "--labels", "sea=dax|wug,farm=fep", "--out", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    assert len(SoftPrompt.load(tmp_path / "p")) == 5
+    (tmp_path / "b.jsonl").write_text(json.dumps({"id": "b7", "review": "a", "answer": "space"}) + "\n")
+    bad = icl(*words, "--dev", tmp_path / "b.jsonl", "--labels", "sea=dax,farm=fep", "--out", tmp_path / "q")
+    assert bad.returncode == 2
+    assert "'b7' has the label 'space', and the verbalizer has ['sea', 'farm']" in bad.stderr
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    """Unknown methods and inits, no data, no template, an empty dev set, another model's prompt."""
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "answer": "dax"}) + "\n")
+    (tmp_path / "none.jsonl").write_text("")
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("prompt-tunning", *LABELS), "no method 'prompt-tunning'; the nearest: prompt-tuning"),
+        (("prompt-tuning", *LABELS, "--init", "label"), "init is one of labels, vocabulary, text, uniform"),
+        (("prompt-tuning",), "say what to learn: --train FILE, or --task NAME"),
+        (("prompt-tuning", "--train", tmp_path / "a.jsonl"), "say how examples are worded with --template"),
+        (("prompt-tuning", *LABELS, "--dev", tmp_path / "none.jsonl"), "has no rows"),
+        (("prefix-tuning", *LABELS, "--model", tmp_path / "nowhere"), "cannot be loaded"),
+    ]
+    for words, message in cases:
+        done = icl("tune", *words, "--out", tmp_path / "p")
+        assert done.returncode == 2, words
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.engine
+def test_engines_agree_on_a_tuned_prompt(tmp_path: Path) -> None:
+    """A soft prompt, told by the command line alone: vLLM says what transformers says; it refuses a prefix, by name."""
+    pytest.importorskip("vllm")
+    for method in ("prompt-tuning", "prefix-tuning"):
+        done = icl("tune", method, *LABELS, "--steps", 40, "--out", tmp_path / method)
+        assert done.returncode == 0, done.stderr
+    asked = ("eval", "labels", "-k", 2, "--limit", 24, "--model", NAME, "--backend-arg", "dtype=float32")
+    said = {}
+    for backend in ("transformers", "vllm"):
+        run = ("--soft-prompt", tmp_path / "prompt-tuning", "--backend", backend, "--out", tmp_path / backend)
+        done = icl(*asked, *run)
+        assert done.returncode == 0, done.stderr
+        said[backend] = [row["completions"] for row in rows(tmp_path / backend)]
+    assert said["vllm"] == said["transformers"]
+    assert len(Prefix.load(tmp_path / "prefix-tuning")) == 20
+    run = ("--soft-prompt", tmp_path / "prefix-tuning", "--backend", "vllm", "--out", tmp_path / "refused")
+    refused = icl(*asked, *run)
+    assert refused.returncode == 2
+    assert "runs soft prompts and no prefixes" in refused.stderr
