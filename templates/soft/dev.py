@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from templates.soft.rows import Labelled, Row, as_batch, cut, row_of, rows_of
+from templates.soft.rows import Labelled, Row, cut, rows_of
 from templates.template import Template
 
 if TYPE_CHECKING:
@@ -50,16 +50,14 @@ class Judge:
         self, frozen: "Frozen", template: Template, examples: Sequence[Labelled], room: int, batch: int
     ) -> None:
         self._frozen, self._batch, self._verbalizer = frozen, batch, template.verbalizer
-        self._own = rows_of(frozen.tokenizer, template, examples, room)
+        self._own = rows_of(frozen, template, examples, room)
         self._answers = [example.answer for example in examples]
         self._words = (
             [word for its in template.verbalizer.words.values() for word in its] if template.verbalizer else []
         )
         wordless = replace(template, verbalizer=None)
         self._labelled = [
-            row_of(frozen.tokenizer, wordless, example, word, room, end=False)
-            for example in examples
-            for word in self._words
+            frozen.row(wordless, example, word, room, end=False) for example in examples for word in self._words
         ]
 
     def __call__(self, prompt: "Tensor") -> Dev:
@@ -83,7 +81,7 @@ class Judge:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
         found = {}
         for some in cut(order, self._batch):
-            batch = as_batch([rows[i] for i in some], self._frozen.device)
+            batch = self._frozen.batch([rows[i] for i in some])
             for i, said in zip(some, self._frozen.logprobs(batch, prompt), strict=True):
                 chances, greedy = said.tolist()
                 found[i] = (chances, greedy)

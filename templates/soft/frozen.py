@@ -4,7 +4,7 @@ Dimensions: B rows, T tokens, P soft tokens, H hidden, V vocabulary, A answer to
 keys and values, D head size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from templates.soft.base import Base, base_of
-from templates.soft.rows import Batch
+from templates.soft.rows import Batch, Labelled, Row, as_batch, row_of
+from templates.template import Template
 
 _LOGITS = 2**25  # of them at once: 128 MiB in float32
 
@@ -51,6 +52,14 @@ class Frozen:
     def context(self) -> int:
         """Positions that it has, prompt, prefix and answer together."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2**31))
+
+    def row(self, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
+        """The example as the model is trained on it; see `row_of`."""
+        return row_of(self.tokenizer, template, example, answer, room, end=end)
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """The rows as one batch, where the model computes."""
+        return as_batch(rows, self.device)
 
     @contextmanager
     def held(self, *, recompute: bool = False) -> Iterator[None]:

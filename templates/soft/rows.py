@@ -60,7 +60,7 @@ class Batch:
 
 
 def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
-    """The example's row.
+    """The example's row for a causal language model: prompt, then answer.
 
     Args:
         tokenizer: the model's.
@@ -90,7 +90,15 @@ def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, r
     return Row(tokens, tuple(soft), len(said))
 
 
-def rows_of(tokenizer: Any, template: Template, examples: Sequence[Labelled], room: int) -> list[Row]:
+class Rowing(Protocol):
+    """What makes a row of an example, as a model of its kind sees it: `Frozen` does."""
+
+    def row(self, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
+        """See `row_of`."""
+        ...
+
+
+def rows_of(model: Rowing, template: Template, examples: Sequence[Labelled], room: int) -> list[Row]:
     """A row for each example, with its own answer.
 
     Raises:
@@ -106,7 +114,7 @@ def rows_of(tokenizer: Any, template: Template, examples: Sequence[Labelled], ro
                 f"example {example.id!r} has the label {example.answer!r}, and the verbalizer has {list(labels)}; "
                 "give it words for that label, or leave the example out"
             )
-        rows.append(row_of(tokenizer, template, example, example.answer, room, end=labels is None))
+        rows.append(model.row(template, example, example.answer, room, end=labels is None))
     return rows
 
 

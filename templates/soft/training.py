@@ -21,7 +21,7 @@ from templates.soft.dev import Dev, Judge
 from templates.soft.frozen import Frozen
 from templates.soft.methods import Method
 from templates.soft.prompt import SoftPrompt, Trained
-from templates.soft.rows import Labelled, Row, as_batch, epoch, rows_of
+from templates.soft.rows import Labelled, Row, epoch, rows_of
 from templates.soft.settings import Training
 from templates.template import Template
 
@@ -66,7 +66,7 @@ def train(
     module = method.module(frozen, template, settings.seed).to(frozen.device)
     tokens = len(module())
     placed, room = _placed(method, frozen, template, tokens)
-    rows = rows_of(tokenizer, placed, examples, room)
+    rows = rows_of(frozen, placed, examples, room)
     judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
     with frozen.held(recompute=settings.recompute):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
@@ -149,7 +149,7 @@ class Run:
         batches = [self._batch(first + number) for number in range(self.settings.accumulate)]
         total, tokens = 0.0, sum(row.answer for batch in batches for row in batch)
         for batch in batches:
-            loss = self.frozen.loss(as_batch(batch, self.frozen.device), leaf) / tokens
+            loss = self.frozen.loss(self.frozen.batch(batch), leaf) / tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         self._check(total)

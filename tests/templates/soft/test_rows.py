@@ -10,6 +10,7 @@ from icl.tiny import TINY
 from templates import Template, Verbalizer
 from templates.errors import DataError
 from templates.soft import Base, SoftPrompt
+from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch, epoch, rows_of
 
 TEMPLATE = Template("Q: {question}\nA: {answer}")
@@ -27,7 +28,7 @@ def example(answer: str | None = "7", question: str = "What is 3 + 4?") -> Examp
 
 def test_a_row_is_prompt_answer_and_end(tokenizer: Any) -> None:
     """Begin of text, the prompt, " 7", end of text; the last two are the answer."""
-    [row] = rows_of(tokenizer, TEMPLATE, [example()], room=1024)
+    [row] = rows_of(Frozen(None, tokenizer), TEMPLATE, [example()], room=1024)
     assert tokenizer.decode(row.tokens) == "<s>Q: What is 3 + 4?\nA: 7</s>"
     assert tokenizer.decode(row.tokens[-row.answer :]) == " 7</s>"
     assert set(row.soft) == {-1}
@@ -36,17 +37,17 @@ def test_a_row_is_prompt_answer_and_end(tokenizer: Any) -> None:
 def test_a_label_ends_with_its_word(tokenizer: Any) -> None:
     """Labels are compared, not written to an end; each is shown by its word."""
     template = replace(TEMPLATE, verbalizer=Verbalizer({"pos": ["dax"], "neg": ["wug"]}))
-    [row] = rows_of(tokenizer, template, [example("neg")], room=1024)
+    [row] = rows_of(Frozen(None, tokenizer), template, [example("neg")], room=1024)
     assert tokenizer.decode(row.tokens[-row.answer :]) == " wug"
 
 
 def test_soft_tokens_are_numbered_where_they_stand(tokenizer: Any) -> None:
     """In front of the begin of text; or two before the question and three after it."""
-    [front] = rows_of(tokenizer, replace(TEMPLATE, soft=SOFT), [example()], room=1024)
+    [front] = rows_of(Frozen(None, tokenizer), replace(TEMPLATE, soft=SOFT), [example()], room=1024)
     assert front.soft[:6] == (0, 1, 2, 3, 4, -1)
     assert tokenizer.decode(front.tokens[5:]) == "<s>Q: What is 3 + 4?\nA: 7</s>"
     slotted = Template("{soft:2}Q: {question}{soft:3}\nA: {answer}", soft=SOFT)
-    [row] = rows_of(tokenizer, slotted, [example()], room=1024)
+    [row] = rows_of(Frozen(None, tokenizer), slotted, [example()], room=1024)
     assert [number for number in row.soft if number >= 0] == [0, 1, 2, 3, 4]
     assert row.soft[:3] == (0, 1, -1)
 
@@ -54,16 +55,16 @@ def test_soft_tokens_are_numbered_where_they_stand(tokenizer: Any) -> None:
 def test_bad_examples_are_named(tokenizer: Any) -> None:
     """No answer, an unknown label, no room."""
     with pytest.raises(DataError, match=r"'a.jsonl:3' has no answer"):
-        rows_of(tokenizer, TEMPLATE, [example(None)], room=1024)
+        rows_of(Frozen(None, tokenizer), TEMPLATE, [example(None)], room=1024)
     labelled = replace(TEMPLATE, verbalizer=Verbalizer({"pos": ["dax"], "neg": ["wug"]}))
     with pytest.raises(
         DataError, match=r"'a.jsonl:3' has the label 'neutral', and the verbalizer has \['pos', 'neg'\]"
     ):
-        rows_of(tokenizer, labelled, [example("neutral")], room=1024)
+        rows_of(Frozen(None, tokenizer), labelled, [example("neutral")], room=1024)
     with pytest.raises(
         DataError, match=r"'a.jsonl:3' has \d+ tokens of prompt and 2 of answer, and there is room for 9"
     ):
-        rows_of(tokenizer, TEMPLATE, [example()], room=9)
+        rows_of(Frozen(None, tokenizer), TEMPLATE, [example()], room=9)
 
 
 def test_a_batch_knows_where_answers_are_predicted() -> None:

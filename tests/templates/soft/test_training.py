@@ -72,7 +72,7 @@ def loss_with(prompt: Any, frozen: Frozen, template: Template) -> float:
     """Of the sixteen examples."""
     placed = template if isinstance(prompt, Prefix) else replace(template, soft=prompt)
     with frozen.held(), torch.no_grad():
-        batch = as_batch(rows_of(frozen.tokenizer, placed, some(16), 1024))
+        batch = as_batch(rows_of(frozen, placed, some(16), 1024))
         return frozen.loss(batch, torch.tensor(prompt.vectors)).item() / len(batch.targets)
 
 
@@ -207,7 +207,7 @@ def test_accumulated_batches_are_one_large_batch(model: Any, tokenizer: Any, tem
     def gradient(batch: int, accumulate: int) -> torch.Tensor:
         frozen = Frozen(model, tokenizer)
         module: Any = PromptTuning(4).module(frozen, template, 0)
-        rows = rows_of(tokenizer, replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base)), some(8), 1024)
+        rows = rows_of(frozen, replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base)), some(8), 1024)
         run = Run(frozen, module, replace(FEW, batch=batch, accumulate=accumulate, clip=0.0), 0.1, rows, None)
         with frozen.held():
             run.step()
@@ -275,7 +275,7 @@ def test_losses_are_those_of_peft(model: Any, tokenizer: Any) -> None:
     frozen = Frozen(model, tokenizer)
     module: Any = PromptTuning(6).module(frozen, template, 0)
     placed = replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base))
-    rows = rows_of(tokenizer, placed, some(32), 1024)
+    rows = rows_of(frozen, placed, some(32), 1024)
     run = Run(frozen, module, settings, 0.2, rows, None)
     with frozen.held():
         ours = [run.step() for _ in range(settings.steps)]
