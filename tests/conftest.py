@@ -39,7 +39,7 @@ def engine(tiny_model: Path) -> "Iterator[VLLM]":
     """The real vLLM engine with the tiny model, in float32."""
     from icl.backends import VLLM
 
-    lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True, enable_prompt_embeds=True)
+    lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True, block_size=32, soft_prompts=True)
     yield lm
     asyncio.run(lm.aclose())
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-GROUPED = SMALL | {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256, "initializer_range": 0.3}
+SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2}
+GROUPED = SMALL | {"num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 256, "initializer_range": 0.3}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
-    "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 256, "initializer_range": 0.3},
+    "gpt2": {"n_layer": 2, "n_embd": 64, "n_head": 2, "n_positions": 256, "initializer_range": 0.3},
     "qwen2": GROUPED,
     "mistral": GROUPED | {"sliding_window": 12},
     "gemma3_text": GROUPED | {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]},

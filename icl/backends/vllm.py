@@ -16,6 +16,7 @@ from icl.backends.once import once
 from icl.backends.soft import check
 from icl.backends.tokens import configuration, context_length, load_tokenizer, room_for
 from icl.backends.vllm_engine import PLACEMENT, engine_prompt, start
+from icl.backends.vllm_prefixes import Prefixes
 from icl.concurrency import gather
 from icl.lm import Completion, Request, Score
 from templates.errors import ModelError, Unsupported
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TEXT_ALONE = (
+    "this engine was started for text alone, by a request without soft prompts, or with a kv_transfer_config of your "
+    "own; say VLLM(…, soft_prompts=True)"
+)
+
 
 @dataclass
 class VLLM:
@@ -38,19 +44,25 @@ class VLLM:
     Args:
         model: a hub name or a folder.
         revision: of a hub model.
+        soft_prompts: start the engine ready for soft prompts and prefixes; by default it is if its first request has
+            one.
         engine_args: vLLM's own `AsyncEngineArgs`: tensor_parallel_size, pipeline_parallel_size, data_parallel_size,
             max_model_len, gpu_memory_utilization, quantization, …
     """
 
     model: str
     revision: str | None
+    soft_prompts: bool
     engine_args: Mapping[str, Any]
 
-    def __init__(self, model: str, *, revision: str | None = None, **engine_args: Any) -> None:
-        self.model, self.revision, self.engine_args = model, revision, engine_args
+    def __init__(
+        self, model: str, *, revision: str | None = None, soft_prompts: bool = False, **engine_args: Any
+    ) -> None:
+        self.model, self.revision, self.soft_prompts, self.engine_args = model, revision, soft_prompts, engine_args
         self._lock = Lock()
         self._thread: LoopThread | None = None
         self._engine: asyncio.Task[Any] | None = None
+        self._prefixes: Prefixes | None = None
         self._ids = count()
 
     @cached_property
@@ -102,18 +114,22 @@ class VLLM:
             thread = self._thread = self._thread or LoopThread()
         return await asyncio.wrap_future(thread.submit(work))
 
-    async def _started(self, *, soft: bool) -> Any:
+    async def _started(self, prompt: Encoded) -> Any:
         # All requests wait for one start; a start that failed fails them all, with the same error.
         if self._engine is None:
-            self._engine = asyncio.create_task(self._start(soft=soft))
+            trained = self.soft_prompts or bool(prompt.soft or prompt.prefix)
+            self._engine = asyncio.create_task(self._start(trained=trained))
             # For scripts that never close it. Registered last, so that it runs before what the engine stands on goes.
             self._engine.add_done_callback(lambda _: atexit.register(self._close))
         return await asyncio.shield(self._engine)
 
-    async def _start(self, *, soft: bool) -> Any:
+    async def _start(self, *, trained: bool) -> Any:
         arguments = {"max_model_len": self._context, **self.engine_args}
-        if soft:
+        if trained:
             arguments.setdefault("enable_prompt_embeds", True)
+            if "kv_transfer_config" not in arguments:
+                self._prefixes = Prefixes()
+                arguments["kv_transfer_config"] = self._prefixes.transfer_config()
         return start(self.model, self.revision, arguments)
 
     async def _stop(self) -> None:
@@ -121,6 +137,9 @@ class VLLM:
             starting, self._engine = self._engine, None
             if not starting.done() or starting.exception() is None:
                 (await starting).shutdown()
+            if self._prefixes is not None:
+                self._prefixes.close()
+                self._prefixes = None
             del starting
             gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
@@ -161,8 +180,8 @@ class VLLM:
         for target in targets:
             room_for(len(context) + len(target) - 1, 1, self._context)
         nodes = trie(targets)
-        # vLLM tells no log-probabilities of prompts that have soft tokens.
-        if context.soft or cheaper_than_prompts(len(context), targets, nodes):
+        # vLLM tells no log-probabilities of prompts that have soft tokens, and runs prefixes to have them.
+        if context.soft or context.prefix or cheaper_than_prompts(len(context), targets, nodes):
             values = await gather(lambda node: self._score_node(context, node), nodes)
             return scores_from(targets, nodes, values)
         return await gather(lambda target: self._score_prompt(context, target), targets)
@@ -182,11 +201,9 @@ class VLLM:
         return Score(tuple(row[token].logprob for row, token in zip(read, target, strict=True)))
 
     def _checked(self, prompt: Encoded) -> Encoded:
-        """The prompt, which begins, and whose soft prompts are for this model."""
-        for _, soft in prompt.soft:
+        """The prompt, which begins, and whose trained parts are for this model."""
+        for soft in (*(soft for _, soft in prompt.soft), *([prompt.prefix] if prompt.prefix else [])):
             check(soft, self._base)
-        if prompt.prefix is not None:
-            raise Unsupported(f"vLLM runs soft prompts and no prefixes, got {prompt.prefix!r}; run it on Transformers")
         begun(prompt.ids, self.model)
         return prompt
 
@@ -197,22 +214,23 @@ class VLLM:
         return base_of(self.model, configuration(self.model, self.revision), self.revision)
 
     async def _ask(self, prompt: Encoded, **sampling: Any) -> Any:
-        engine = await self._started(soft=bool(prompt.soft))
+        engine = await self._started(prompt)
         config = engine.vllm_config.model_config
         if prompt.soft and not config.enable_prompt_embeds:
-            raise Unsupported(
-                "this engine was started for text alone, by a request without soft prompts; "
-                "say VLLM(…, enable_prompt_embeds=True)"
-            )
+            raise Unsupported(_TEXT_ALONE)
+        if prompt.prefix is not None:
+            if self._prefixes is None:
+                raise Unsupported(_TEXT_ALONE)
+            self._prefixes.keep(prompt.prefix)
+            asked = {"prefix": prompt.prefix.digest, "tokens": len(prompt.prefix)}
+            sampling["extra_args"] = {"kv_transfer_params": asked}
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True, **sampling)
         try:
-            async for output in engine.generate(
-                engine_prompt(prompt.ids, prompt.soft, config.dtype), params, str(next(self._ids))
-            ):
+            async for output in engine.generate(engine_prompt(prompt, config.dtype), params, str(next(self._ids))):
                 if output.finished:
                     return output
         except ValueError as error:

@@ -1,11 +1,11 @@
 """Starting vLLM's engine in this process, and what it is given of a prompt."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from templates.errors import ModelError, Unsupported
-from templates.prompt import Soft
+from templates.tokens import Encoded
 
 # Engine arguments that say where and how fast, not what: all others belong to the name, and so to every cache key.
 PLACEMENT = frozenset(
@@ -76,28 +76,32 @@ def start(model: str, revision: str | None, arguments: Mapping[str, Any]) -> Any
         raise ModelError(f"vLLM could not start {model!r} with {args}: {error}") from error
 
 
-def engine_prompt(ids: Sequence[int], soft: Sequence[tuple[int, Soft]], dtype: Any) -> Mapping[str, Any]:
+def engine_prompt(prompt: Encoded, dtype: Any) -> Mapping[str, Any]:
     """The prompt as the engine takes it: token ids, and where soft tokens stand, their vectors in place of embeddings.
 
+    A prefix has placeholders in front, which the engine does not run; see `vllm_connector`.
+
     Args:
-        ids: T token ids.
-        soft: each with the place of its first token.
+        prompt: T tokens, prefix included.
         dtype: of the model's activations.
 
     Raises:
         Unsupported: this vLLM takes token ids or vectors, not both.
     """
-    if not soft:
-        return {"prompt_token_ids": list(ids)}
+    before = len(prompt.prefix) if prompt.prefix else 0
+    ids = [0] * before + list(prompt.ids)
+    salt = {"cache_salt": prompt.prefix.digest} if prompt.prefix else {}
+    if not prompt.soft:
+        return {"prompt_token_ids": ids, **salt}
     import torch
     from vllm.inputs import EmbedsPrompt
 
     if "prompt_is_token_ids" not in EmbedsPrompt.__annotations__:
         raise Unsupported("this version of vLLM takes no soft prompts among token ids; install a newer one")
-    hidden = soft[0][1].vectors.shape[1]
+    hidden = prompt.soft[0][1].vectors.shape[1]
     vectors, plain = torch.zeros(len(ids), hidden, dtype=dtype), [True] * len(ids)  # [T, H]
-    for place, prompt in soft:
-        places = slice(place, place + len(prompt.vectors))
-        vectors[places] = torch.tensor(prompt.vectors, dtype=dtype)
-        plain[places] = [False] * len(prompt.vectors)
-    return {"prompt_token_ids": list(ids), "prompt_embeds": vectors, "prompt_is_token_ids": plain}
+    for place, soft in prompt.soft:
+        places = slice(before + place, before + place + len(soft.vectors))
+        vectors[places] = torch.tensor(soft.vectors, dtype=dtype)
+        plain[places] = [False] * len(soft.vectors)
+    return {"prompt_token_ids": ids, "prompt_embeds": vectors, "prompt_is_token_ids": plain, **salt}
