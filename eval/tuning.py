@@ -47,6 +47,9 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     optimizer: Annotated[str | None, typer.Option(help="adamw or adafactor.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
     patience: Annotated[int | None, typer.Option(min=0, help="Looks at the dev set without a better one.")] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="First try a few rates and beginnings on the dev set, briefly.")
+    ] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Less memory, more time.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the model: auto, float32, bfloat16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="By default the first GPU where there is one.")] = None,
@@ -79,16 +82,10 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
     with interruptible(out):
         loaded, tokenizer = _model(model or bundled(None), dtype, device)
-        prompt = trained(
-            made,
-            loaded,
-            tokenizer,
-            learnt,
-            worded,
-            dev=judged,
-            training=settings,
-            folder=out.with_name(f"{out.name}.training"),
-        )
+        kept = out.with_name(f"{out.name}.training")
+        if auto:
+            made, settings = _tried(made, loaded, tokenizer, learnt, worded, dev=judged, training=settings, folder=kept)
+        prompt = trained(made, loaded, tokenizer, learnt, worded, dev=judged, training=settings, folder=kept)
         prompt.save(out)
     if as_json:
         typer.echo(json.dumps(described(out, prompt), indent=1, default=str))
@@ -98,6 +95,22 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     typer.echo(
         f"\nicl eval {task or 'TASK'} {where}-k 0 --soft-prompt {out} --model {model or 'icl-tiny'} --out runs/…"
     )
+
+
+def _tried(method: Any, *data: Any, training: Any, **options: Any) -> tuple[Any, Any]:
+    """The method and the settings that a probe likes best; what it tried is shown."""
+    from dataclasses import replace
+
+    from rich.table import Table
+
+    from templates.soft.probe import probe
+
+    trials = probe(method, *data, training=training, **options)
+    table = Table("init", "rate", "dev")
+    for trial in trials:
+        table.add_row(getattr(trial.method, "init", ""), f"{trial.rate:.3g}", str(trial.dev))
+    show(table)
+    return trials[0].method, replace(training, rate=trials[0].rate)
 
 
 def prompts_command(

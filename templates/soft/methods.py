@@ -24,6 +24,7 @@ class Method(Protocol):
     """A way to make a trained prompt."""
 
     kind: ClassVar[type[Trained]]  # what comes out
+    inits: ClassVar[tuple[str, ...]]  # what it may begin with
 
     @property
     def rate(self) -> float:
@@ -41,9 +42,9 @@ def _positive(method: object, **numbers: int) -> None:
             raise UserError(f"{type(method).__name__} needs {name} ≥ 1, got {number}")
 
 
-def _known(method: object, init: str) -> None:
-    if init not in get_args(Init):
-        raise UserError(f"{type(method).__name__}'s init is one of {', '.join(get_args(Init))}, got {init!r}")
+def _known(method: Method, init: str) -> None:
+    if init not in method.inits:
+        raise UserError(f"{type(method).__name__}'s init is one of {', '.join(method.inits)}, got {init!r}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class PromptTuning:
     init: Init = "labels"
     text: str = ""
     kind: ClassVar[type[Trained]] = SoftPrompt
+    inits: ClassVar[tuple[str, ...]] = get_args(Init)
     rate: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
@@ -96,6 +98,7 @@ class PTuning:
     init: Init = "labels"
     text: str = ""
     kind: ClassVar[type[Trained]] = SoftPrompt
+    inits: ClassVar[tuple[str, ...]] = get_args(Init)
     rate: ClassVar[float] = 1e-3
 
     def __post_init__(self) -> None:
@@ -133,12 +136,12 @@ class PrefixTuning:
     text: str = ""
     inner: int = 512
     kind: ClassVar[type[Trained]] = Prefix
+    inits: ClassVar[tuple[str, ...]] = get_args(PrefixInit)
 
     def __post_init__(self) -> None:
         """Refuse nothing to train."""
         _positive(self, tokens=self.tokens)
-        if self.init not in get_args(PrefixInit):
-            raise UserError(f"PrefixTuning's init is one of {', '.join(get_args(PrefixInit))}, got {self.init!r}")
+        _known(self, self.init)
         if self.inner < 0:
             raise UserError(f"PrefixTuning needs inner ≥ 0, got {self.inner}")
 

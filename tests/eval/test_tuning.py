@@ -42,6 +42,21 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
     assert "is of another training" in other.stderr
 
 
+def test_a_probe_chooses_rate_and_beginning(tmp_path: Path) -> None:
+    """`--auto` shows what it tried, and trains with what was best; asked again, it does the same."""
+    words = ("tune", "prompt-tuning", *LABELS, *SHORT, "--auto", "--out", tmp_path / "p")
+    done = icl(*words)
+    assert done.returncode == 0, done.stderr
+    tried = [line.split("│")[1:3] for line in done.stdout.splitlines() if line.startswith("│")][:6]
+    assert {(init.strip(), rate.strip()) for init, rate in tried} == {
+        (init, rate) for init in ("labels", "vocabulary") for rate in ("0.03", "0.1", "0.3")
+    }
+    settings = SoftPrompt.load(tmp_path / "p").made["settings"]
+    assert (settings["init"], f"{settings['rate']:.3g}") == tuple(word.strip() for word in tried[0])
+    assert settings["steps"] == 6
+    assert icl(*words).stdout == done.stdout
+
+
 def test_prompts_are_listed(tmp_path: Path) -> None:
     """By path, model, method and dev score; what is no prompt is named and left out."""
     for method in ("prompt-tuning", "prefix-tuning"):

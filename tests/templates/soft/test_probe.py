@@ -1,0 +1,57 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from icl.tiny import TINY
+from templates import Verbalizer, load_template
+from templates.errors import UserError
+from templates.soft import PrefixTuning, PromptTuning, PTuning, Training
+from templates.soft.dev import Dev
+from templates.soft.probe import Trial, beginnings, best_first, probe
+from tests.templates.soft.test_training import some
+
+LABELS = replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in ("dax", "wug")}))
+
+
+def test_what_a_prompt_may_begin_with() -> None:
+    """Its own beginning first; labels where there are some, a text where one is given; never noise."""
+    plain = load_template("labels.v1")
+    assert beginnings(PromptTuning(), LABELS) == [PromptTuning(), PromptTuning(init="vocabulary")]
+    assert beginnings(PTuning(init="vocabulary"), plain) == [PTuning(init="vocabulary")]
+    told = PrefixTuning(init="vocabulary", text="Say it:")
+    assert beginnings(told, LABELS) == [told, replace(told, init="text")]
+    assert beginnings(PromptTuning(init="uniform"), plain)[0].inits == ("labels", "vocabulary", "text", "uniform")
+
+
+def test_the_best_is_the_highest_score_then_the_lowest_loss() -> None:
+    """Of three trials with 50, 75 and 75 %, the one of the two latter with the lower loss."""
+    devs = {1: Dev(0.5, 0.1), 2: Dev(0.75, 0.9), 3: Dev(0.75, 0.8)}
+    trials = [Trial(PromptTuning(), rate, dev) for rate, dev in devs.items()]
+    assert [trial.rate for trial in best_first(trials)] == [3, 2, 1]
+
+
+def test_three_rates_for_each_beginning(tmp_path: Path) -> None:
+    """Around the method's own rate, or the one that is named; asked again, nothing is trained again."""
+    settings = Training(steps=2, batch=4, rate=0.1)
+    first = tried(settings, tmp_path)
+    assert sorted(trial.rate for trial in first) == pytest.approx([0.03, 0.1, 0.3])
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")}
+    assert len(kept) == 3
+    assert tried(settings, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.pt")} == kept
+
+
+def test_without_a_dev_set_nothing_can_be_compared() -> None:
+    """It says so before it trains."""
+    with pytest.raises(UserError, match="there is none; give one, or choose rate and init"):
+        probe(PromptTuning(), None, None, some(2), load_template("labels.v1"), dev=[], training=Training())
+
+
+def tried(settings: Training, folder: Path) -> list[Trial]:
+    """A probe of what begins with sampled words."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY), AutoTokenizer.from_pretrained(TINY)
+    method = PromptTuning(tokens=3, init="vocabulary")
+    data = (model, tokenizer, some(8), load_template("labels.v1"))
+    return probe(method, *data, dev=some(4, held_out=True), training=settings, folder=folder)
