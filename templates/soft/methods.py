@@ -88,18 +88,23 @@ class PTuning:
 
     Args:
         tokens: P, where the template has no soft slots.
-        encoder: "lstm": two layers in both directions, H/2 each, then as "mlp"; "mlp": H to H, ReLU, H to H.
+        encoder: "mlp": H to H, ReLU, H to H; "lstm": as in the paper two layers in both directions, H/2 each, before
+            it; that learns more slowly.
         init: the words.
         text: for init="text".
     """
 
     tokens: int = 20
-    encoder: Literal["lstm", "mlp"] = "lstm"
+    encoder: Literal["lstm", "mlp"] = "mlp"
     init: Init = "labels"
     text: str = ""
     kind: ClassVar[type[Trained]] = SoftPrompt
     inits: ClassVar[tuple[str, ...]] = get_args(Init)
-    rate: ClassVar[float] = 1e-3
+
+    @property
+    def rate(self) -> float:
+        """Steps that an LSTM can take are smaller."""
+        return 1e-2 if self.encoder == "mlp" else 3e-3
 
     def __post_init__(self) -> None:
         """Refuse nothing to train, and encoders that there are not."""

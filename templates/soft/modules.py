@@ -35,6 +35,9 @@ class Direct(nn.Module):
 class Encoder(nn.Module):
     """Rows behind a bi-LSTM and an MLP, or an MLP alone: start + unit · what comes out, zero at first.
 
+    What the LSTM says is small at first, as its gates are half open twice; it is brought to a root mean square of 1, by
+    a constant, so that the MLP learns behind it as fast as without it.
+
     Args:
         start: [P, H].
         recurrent: whether there is a bi-LSTM.
@@ -43,6 +46,7 @@ class Encoder(nn.Module):
 
     start: Tensor
     unit: Tensor
+    gain: Tensor
 
     def __init__(self, start: Tensor, *, recurrent: bool, seed: int) -> None:
         super().__init__()
@@ -58,11 +62,16 @@ class Encoder(nn.Module):
             between = width // 2 * 2 if recurrent else width
             self.mlp = nn.Sequential(nn.Linear(between, width), nn.ReLU(), nn.Linear(width, width))
         silenced(self.mlp[2])
+        with torch.no_grad():
+            self.register_buffer("gain", self._known().pow(2).mean().rsqrt() if recurrent else torch.ones(()))
 
     def forward(self) -> Tensor:
         """[P, H]; the encoder runs once, whatever the batch."""
-        known = self.lstm(self.tokens[None])[0][0] if self.lstm is not None else self.tokens
-        return torch.addcmul(self.start, self.unit, self.mlp(known))
+        return torch.addcmul(self.start, self.unit, self.mlp(self.gain * self._known()))
+
+    def _known(self) -> Tensor:
+        """What each token knows of the others, [P, H]."""
+        return self.lstm(self.tokens[None])[0][0] if self.lstm is not None else self.tokens
 
 
 class Widened(nn.Module):

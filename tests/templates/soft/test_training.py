@@ -23,8 +23,8 @@ from templates.soft.training import Run
 
 METHODS: list[Method] = [
     PromptTuning(4),
+    PTuning(4, encoder="lstm"),
     PTuning(4),
-    PTuning(4, encoder="mlp"),
     PrefixTuning(4),
     PrefixTuning(4, inner=0),
 ]
