@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from eval.evaluating import evaluate_command
+from eval.prompts import prompts_command
 from eval.terminal import AsJson, fail, interruptible, run
-from eval.tuning import prompts_command, tune_command
+from eval.tuning import tune_command
 
 app = typer.Typer(
     help="Prompting and in-context learning for frozen language models.",

@@ -40,6 +40,12 @@ REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "prompt-tuning": "templates.soft:PromptTuning",
             "p-tuning": "templates.soft:PTuning",
             "prefix-tuning": "templates.soft:PrefixTuning",
+            # Of the model's own weights, for comparison.
+            "lora": "templates.soft.baselines:LoRA",
+            "ia3": "templates.soft.baselines:IA3",
+            "bitfit": "templates.soft.baselines:BitFit",
+            "full": "templates.soft.baselines:Full",
+            "linear-probe": "templates.soft.baselines:LinearProbe",
         },
         "backends": {
             "vllm": "icl.backends.vllm:VLLM",

@@ -42,11 +42,11 @@ def own_command() -> str:
     return shlex.join(words)
 
 
-def show(table: Any) -> None:
-    """Print a table of rich."""
+def show(table: Any, *, aside: bool = False) -> None:
+    """Print a table of rich; what is said aside does not belong to the result."""
     from rich.console import Console
 
-    Console().print(table)
+    Console(stderr=aside).print(table)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""`icl tune`: from options to a trained prompt; `icl prompts`: which ones there are."""
+"""`icl tune`: from options to a trained prompt, or to a tuned model to compare it with."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,9 @@ from templates.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eval.prompts import Listed
     from icl.example import Example
-    from templates.soft import Trained
+    from templates.soft import Training
     from templates.template import Template
     from templates.verbalizer import Verbalizer
 
@@ -22,7 +23,7 @@ _DEV = 8  # one example in so many is kept for the dev set, where none is given
 
 def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     method: Annotated[str, typer.Argument(help="See `icl list methods`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the prompt; the same command continues what was stopped.")],
+    out: Annotated[Path, typer.Option(help="Folder of what is trained; the same command continues what was stopped.")],
     model: Annotated[
         str | None, typer.Option(help="Hub name or folder; without a GPU by default icl-tiny, the bundled model.")
     ] = None,
@@ -38,12 +39,15 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first examples.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Soft tokens, where the template has no slots.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of LoRA's matrices.")] = None,
     init: Annotated[str | None, typer.Option(help="What the prompt begins with: labels, vocabulary, text, …")] = None,
     text: Annotated[str | None, typer.Option(help="For --init text.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the optimizer, at the most.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows that run at once.")] = None,
     accumulate: Annotated[int | None, typer.Option(min=1, help="Batches of a step.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate, in units of what the prompt begins with.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate; of prompts in units of what they begin with.")
+    ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or adafactor.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
     patience: Annotated[int | None, typer.Option(min=0, help="Looks at the dev set without a better one.")] = None,
@@ -56,13 +60,17 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a prompt for a model that stays as it is, or continue where that was stopped."""
+    """Train a prompt for a model that stays as it is, or continue where that was stopped.
+
+    What a prompt gives up against training the model itself, the same command says of lora, ia3, bitfit, full and
+    linear-probe: same data, template, labels, batches and dev set, one method a command, `icl prompts` side by side.
+    """
     from dataclasses import replace
 
     from eval.evaluating import bundled
+    from eval.prompts import table
     from eval.registry import build
     from templates.soft import Training
-    from templates.soft import train as trained
 
     given: dict[str, Any] = {
         "steps": steps,
@@ -74,98 +82,85 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         "patience": patience,
     }
     settings = Training(recompute=recompute, seed=seed, **_said(given))
-    own = {"tokens": tokens, "init": init, "text": text}
+    if method == "linear-probe" and (stepwise := sorted(_said(given).keys() - {"batch"})):
+        named = ", ".join(f"--{name}" for name in stepwise)
+        raise UserError(f"linear-probe is solved and takes no steps; leave out {named}")
+    own = {"tokens": tokens, "init": init, "text": text, "rank": rank}
     made = build("methods", method, **_said(own))
     learnt, judged = _examples(task, train, dev, limit)
     worded = _worded(task, template)
     if labels:
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
     with interruptible(out):
-        loaded, tokenizer = _model(model or bundled(None), dtype, device)
-        kept = out.with_name(f"{out.name}.training")
+        loaded = _model(model or bundled(None), dtype, device, made)
+        folder = out.with_name(f"{out.name}.training")
         if auto:
-            made, settings = _tried(made, loaded, tokenizer, learnt, worded, dev=judged, training=settings, folder=kept)
-        prompt = trained(made, loaded, tokenizer, learnt, worded, dev=judged, training=settings, folder=kept)
-        prompt.save(out)
+            made, settings = _tried(made, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
+        listed = _trained(made, loaded, learnt, judged, worded, settings, out, folder)
     if as_json:
-        typer.echo(json.dumps(described(out, prompt), indent=1, default=str))
+        typer.echo(json.dumps(listed.described(), indent=1, default=str))
         return
-    show(_table({str(out): prompt}))
+    show(table([listed]))
     where = f"--template {template} " if template else ""
-    typer.echo(
-        f"\nicl eval {task or 'TASK'} {where}-k 0 --soft-prompt {out} --model {model or 'icl-tiny'} --out runs/…"
-    )
+    if run := _options(listed, model or "icl-tiny"):
+        typer.echo(f"\nicl eval {task or 'TASK'} {where}-k 0 {run} --out runs/…")
 
 
 def _tried(method: Any, *data: Any, training: Any, **options: Any) -> tuple[Any, Any]:
-    """The method and the settings that a probe likes best; what it tried is shown."""
+    """The method and the settings that did best in short trials; what was tried is shown."""
     from dataclasses import replace
 
     from rich.table import Table
 
-    from templates.soft.probe import probe
+    from templates.soft.baselines import Baseline, LinearProbe
+    from templates.soft.trials import run_trials
 
-    trials = probe(method, *data, training=training, **options)
+    if isinstance(method, Baseline | LinearProbe):
+        raise UserError(f"--auto tries what prompts begin with, and {type(method).__name__} trains none; leave it out")
+    trials = run_trials(method, *data, training=training, **options)
     table = Table("init", "rate", "dev")
     for trial in trials:
         table.add_row(getattr(trial.method, "init", ""), f"{trial.rate:.3g}", str(trial.dev))
-    show(table)
+    show(table, aside=True)
     return trials[0].method, replace(training, rate=trials[0].rate)
 
 
-def prompts_command(
-    folder: Annotated[Path, typer.Argument(help="Where to look, with all folders below.")] = Path("prompts"),
-    as_json: AsJson = False,
-) -> None:
-    """List trained prompts: for which model, by which method, from what data, how good."""
-    from templates.errors import DataError
-    from templates.soft import Trained
+def _trained(  # noqa: PLR0917 - what a training needs
+    method: Any,
+    loaded: tuple[Any, Any],
+    learnt: "Sequence[Example]",
+    judged: "Sequence[Example]",
+    worded: "Template",
+    settings: "Training",
+    out: Path,
+    folder: Path,
+) -> "Listed":
+    """Train with the method, save it, and say what there is now."""
+    from eval.prompts import of_notes, of_prompt
+    from templates.soft import train
+    from templates.soft.baselines import Baseline, LinearProbe, finetune, probe
 
-    found: dict[str, Trained] = {}
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; say where the prompts are")
-    for config in sorted(folder.rglob("adapter_config.json")):
-        try:
-            found[str(config.parent)] = Trained.load(config.parent)
-        except DataError as error:  # another kind of adapter, or a broken one: it is named, the others are shown
-            typer.echo(f"warning: {error}", err=True)
-    if as_json:
-        typer.echo(json.dumps([described(Path(path), prompt) for path, prompt in found.items()], indent=1, default=str))
-    elif found:
-        show(_table(found))
-    else:
-        typer.echo(f"no trained prompts in {folder}")
+    if isinstance(method, LinearProbe):
+        probed = probe(method, *loaded, learnt, worded, dev=judged, training=settings)
+        return of_notes(probed.save(out), probed.notes)
+    if isinstance(method, Baseline):
+        tuned = finetune(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
+        return of_notes(tuned.save(out), tuned.notes)
+    prompt = train(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
+    return of_prompt(prompt.save(out), prompt)
+
+
+def _options(listed: "Listed", model: str) -> str:
+    """What `icl eval` needs to run it; nothing where it cannot."""
+    if "tokens" in listed.own:
+        return f"--soft-prompt {listed.path} --model {model}"
+    where = listed.model
+    return f"--model {where}" if where else ""
 
 
 def _said(options: dict[str, Any]) -> dict[str, Any]:
     """Those that were given."""
     return {key: value for key, value in options.items() if value is not None}
-
-
-def described(path: Path, prompt: "Trained") -> dict[str, Any]:
-    """What there is to know of a prompt, for machines."""
-    return {
-        "path": str(path),
-        "kind": type(prompt).__name__,
-        "tokens": len(prompt),
-        "digest": prompt.digest,
-        "base": vars(prompt.base),
-        "made": dict(prompt.made),
-    }
-
-
-def _table(prompts: "dict[str, Trained]") -> Any:
-    from rich.table import Table
-
-    table = Table()
-    for heading in ("prompt", "for", "method", "tokens", "dev"):
-        table.add_column(heading, overflow="fold")
-    for path, prompt in prompts.items():
-        dev = prompt.made.get("dev")
-        judged = f"{dev['score']:.1%} of {prompt.made['dev_examples']}, loss {dev['loss']:.3f}" if dev else ""
-        method = str(prompt.made.get("method", ""))
-        table.add_row(path, Path(prompt.base.name).name, method, f"{len(prompt):,}", judged)
-    return table
 
 
 def _examples(
@@ -204,16 +199,19 @@ def _verbalizer(labels: str, examples: "Sequence[Example]") -> "Verbalizer":
     return Verbalizer({label.strip(): (words or label).strip().split("|") for label, _, words in pairs})
 
 
-def _model(model: str, dtype: str, device: str | None) -> tuple[Any, Any]:
+def _model(model: str, dtype: str, device: str | None, method: Any) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from icl.backends.tokens import load_tokenizer, unloadable
+    from icl.backends.tokens import configuration, load_tokenizer, unloadable
     from icl.tiny import located
+    from templates.soft.baselines import BitFit, Full
+    from templates.soft.families import loader_of
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     name = located(model)
+    if dtype == "auto" and isinstance(method, (BitFit, Full)):
+        dtype = "float32"  # small steps of the model's own weights are lost in 16 bits
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype).to(where), load_tokenizer(name)
+        return loader_of(configuration(name)).from_pretrained(name, dtype=dtype).to(where), load_tokenizer(name)
     except (OSError, ValueError) as error:
         raise unloadable("model", name, error) from error

@@ -1,4 +1,4 @@
-"""How good a prompt is on examples that it was not trained on."""
+"""How good a prompt, or a tuned model, is on examples that it was not trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,8 +60,8 @@ class Judge:
             frozen.row(wordless, example, word, room, end=False) for example in examples for word in self._words
         ]
 
-    def __call__(self, prompt: "Tensor") -> Dev:
-        """Run all of them."""
+    def __call__(self, prompt: "Tensor | None") -> Dev:
+        """Run all of them, with the prompt or, where the model itself is trained, without."""
         own = self._run(self._own, prompt)
         tokens = sum(len(chances) for chances, _ in own)
         loss = -sum(sum(chances) for chances, _ in own) / tokens
@@ -76,7 +76,7 @@ class Judge:
             right = [one == answer for one, answer in zip(said, self._answers, strict=True)]
         return Dev(sum(right) / len(right), loss)
 
-    def _run(self, rows: Sequence[Row], prompt: "Tensor") -> list[tuple[list[float], list[float]]]:
+    def _run(self, rows: Sequence[Row], prompt: "Tensor | None") -> list[tuple[list[float], list[float]]]:
         """For each row its answer's log-probabilities, and whether each token is the most likely one."""
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
         found = {}

@@ -6,6 +6,8 @@ No pickle: what comes from others is loaded without running any of it.
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,25 +24,35 @@ KINDS: dict[str, type[Trained]] = {"PROMPT_TUNING": SoftPrompt, "P_TUNING": Soft
 
 
 def write(prompt: Trained, folder: Path) -> Path:
-    """Write the folder beside its place and move it there when it is whole.
+    """Write the folder, whole or not at all; see `replaced`."""
+    from safetensors.numpy import save_file
+
+    with replaced(folder) as new:
+        save_file({TENSOR: prompt.vectors}, new / WEIGHTS, metadata={"format": "pt"})
+        (new / CONFIG).write_text(json.dumps(peft_config(prompt), indent=1) + "\n", encoding="utf-8")
+        notes = {"base": asdict(prompt.base), "made": dict(prompt.made)}
+        (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder beside the place, which is moved there when it is whole.
 
     Raises:
         StorageError: disk full, no permission; what was there is untouched.
     """
-    from safetensors.numpy import save_file
+    from safetensors import SafetensorError
 
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     old = new.with_suffix(".old")
     try:
         new.mkdir(parents=True)
-        save_file({TENSOR: prompt.vectors}, new / WEIGHTS, metadata={"format": "pt"})
-        (new / CONFIG).write_text(json.dumps(peft_config(prompt), indent=1) + "\n", encoding="utf-8")
-        notes = {"base": asdict(prompt.base), "made": dict(prompt.made)}
-        (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        yield new
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise StorageError(
@@ -49,7 +61,6 @@ def write(prompt: Trained, folder: Path) -> Path:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def read(folder: Path) -> Trained:
@@ -63,7 +74,7 @@ def read(folder: Path) -> Trained:
 
     if not folder.is_dir() and (aside := sorted(folder.parent.glob(f".{folder.name}.*.old"))):
         raise DataError(f"{folder} is not there: a save was killed halfway; what it held before is in {aside[-1]}")
-    config = _json(folder / CONFIG)
+    config = json_of(folder / CONFIG)
     kind = KINDS.get(str(config.get("peft_type")))
     if kind is None:
         raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a prompt's is one of {list(KINDS)}")
@@ -73,7 +84,7 @@ def read(folder: Path) -> Trained:
         raise DataError(f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors") from error
     if TENSOR not in tensors:
         raise DataError(f"{folder / WEIGHTS} has {sorted(tensors)} and no {TENSOR!r}; it is not a prompt's")
-    notes = _json(folder / NOTES) if (folder / NOTES).is_file() else {}
+    notes = json_of(folder / NOTES) if (folder / NOTES).is_file() else {}
     try:
         base = Base(**notes["base"]) if notes else base_in(config, kind)
     except (KeyError, TypeError, ArithmeticError) as error:
@@ -108,7 +119,12 @@ def base_in(config: dict[str, Any], kind: type[Trained]) -> Base:
     return Base(name, layers, hidden=width, heads=heads)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The JSON object in the file.
+
+    Raises:
+        DataError: there is none.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The model whose weights stay as they are, and what it computes of rows with a trained prompt in them.
+"""The model whose weights stay as they are, and what it computes of rows, with a trained prompt in them or without.
 
 Dimensions: B rows, T tokens, P soft tokens, H hidden, V vocabulary, A answer tokens of a batch, L layers, K heads of
 keys and values, D head size.
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from templates.soft.base import Base, base_of
 from templates.soft.rows import Batch, Labelled, Row, as_batch, row_of
@@ -23,6 +23,8 @@ _LOGITS = 2**25  # of them at once: 128 MiB in float32
 @dataclass(eq=False)
 class Frozen:
     """A causal language model of transformers, in evaluation mode, none of whose weights gets a gradient.
+
+    Unless some of them are what is trained: see `held`.
 
     Args:
         model: as transformers loads it.
@@ -44,6 +46,11 @@ class Frozen:
         return weights
 
     @property
+    def size(self) -> int:
+        """How many weights it has; shared ones count once."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    @property
     def device(self) -> Any:
         """Where it computes."""
         return self.embeddings.device
@@ -62,16 +69,18 @@ class Frozen:
         return as_batch(rows, self.device)
 
     @contextmanager
-    def held(self, *, recompute: bool = False) -> Iterator[None]:
+    def held(self, *, recompute: bool = False, learning: Sequence[nn.Parameter] = ()) -> Iterator[None]:
         """Within, no weight is to be trained, and nothing is dropped out; afterwards all is as it was.
 
         Args:
             recompute: layers keep no activations, and run again when a gradient goes through them.
+            learning: the model's own weights that are to be trained all the same.
         """
-        wanted = [weight for weight in self.model.parameters() if weight.requires_grad]
+        wanted = {weight: weight.requires_grad for weight in self.model.parameters()}
         training = {module: module.training for module in self.model.modules()}
-        for weight in wanted:
-            weight.requires_grad = False
+        self.model.requires_grad_(False)  # noqa: FBT003 - torch's own
+        for weight in learning:
+            weight.requires_grad = True
         self.model.eval()
         if recompute:
             self._recompute()
@@ -80,8 +89,8 @@ class Frozen:
         finally:
             if recompute:
                 self.model.gradient_checkpointing_disable()
-            for weight in wanted:
-                weight.requires_grad = True
+            for weight, was in wanted.items():
+                weight.requires_grad = was
             for module, was in training.items():
                 module.training = was
 
@@ -93,12 +102,14 @@ class Frozen:
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = True  # it alone, without what is in it: nothing is dropped out
 
-    def loss(self, batch: Batch, prompt: Tensor) -> Tensor:
+    def loss(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """Cross-entropy of the batch's answer tokens, summed."""
-        loss: Tensor = _Loss.apply(self.hidden(batch, prompt), batch.targets, self)  # type: ignore[no-untyped-call]
+        learning = [weight for weight in self.model.get_output_embeddings().parameters() if weight.requires_grad]
+        state = self.hidden(batch, prompt)
+        loss: Tensor = _Loss.apply(state, batch.targets, self, *learning)  # type: ignore[no-untyped-call]
         return loss
 
-    def hidden(self, batch: Batch, prompt: Tensor) -> Tensor:
+    def hidden(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """What the output layer is given where an answer's token is to be said, [A, H]; nowhere else are logits made.
 
         Args:
@@ -111,7 +122,7 @@ class Frozen:
             found.append(inputs[0].flatten(0, 1)[batch.places])
             return (inputs[0][:, :0],)  # no logits here
 
-        prefix = None if batch.soft is not None else self._cache(prompt, len(batch.ids))
+        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
         with self._at_output(take):
             self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
         return found[0]
@@ -126,7 +137,7 @@ class Frozen:
             logits: Tensor = self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits
         return logits[0].float()
 
-    def logprobs(self, batch: Batch, prompt: Tensor) -> list[Tensor]:
+    def logprobs(self, batch: Batch, prompt: Tensor | None) -> list[Tensor]:
         """Log-probabilities of each row's answer tokens, and whether each is the most likely one: [2, tokens] a row."""
         hidden = self.hidden(batch, prompt)
         found = []
@@ -142,11 +153,10 @@ class Frozen:
         for start in range(0, len(targets), size):
             yield hidden[start : start + size], targets[start : start + size]
 
-    def _embedded(self, batch: Batch, prompt: Tensor) -> Tensor:
+    def _embedded(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """[B, T, H]: the tokens' embeddings, with the prompt's rows where soft tokens stand."""
-        with torch.no_grad():
-            embedded: Tensor = self.model.get_input_embeddings()(batch.ids)
-        if batch.soft is None:
+        embedded: Tensor = self.model.get_input_embeddings()(batch.ids)
+        if batch.soft is None or prompt is None:
             return embedded
         return torch.where((batch.soft < 0)[..., None], embedded, prompt.to(embedded)[batch.soft.clamp(min=0)])
 
@@ -172,28 +182,40 @@ class Frozen:
 class _Loss(torch.autograd.Function):
     """Summed cross-entropy, piece by piece: the logits of all answer tokens are never there at once.
 
-    Each piece's gradient is taken at once, while its logits are there, so that nothing is computed twice.
+    Each piece's gradients are taken at once, while its logits are there, so that nothing is computed twice.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, frozen: Frozen) -> Tensor:
-        """The sum; the gradient of `hidden` is kept where one is wanted."""
-        wanted = ctx.needs_input_grad[0]
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, frozen: Frozen, *learning: Tensor) -> Tensor:
+        """The sum; gradients of `hidden`, and of weights of the output layer that learn, are kept where one is wanted.
+
+        Args:
+            ctx: torch's.
+            hidden: [A, H].
+            targets: [A].
+            frozen: the model.
+            learning: weights of its output layer.
+        """
+        wanted = ctx.needs_input_grad[0] or bool(learning)
         total = torch.zeros((), device=hidden.device)
-        gradients: list[Tensor] = []
+        states: list[Tensor] = []
+        sums = [torch.zeros_like(weight) for weight in learning] if wanted else []
         for piece, target in frozen.pieces(hidden, targets):
             with torch.set_grad_enabled(wanted):
                 state = piece.detach().requires_grad_(wanted)
                 loss = torch.nn.functional.cross_entropy(frozen.logits(state), target, reduction="sum")
             if wanted:
-                gradients += torch.autograd.grad(loss, state)
+                own, *others = torch.autograd.grad(loss, [state, *learning])
+                states.append(own)
+                for one, other in zip(sums, others, strict=True):
+                    one.add_(other)
             total += loss.detach()
         if wanted:
-            ctx.save_for_backward(torch.cat(gradients))
+            ctx.save_for_backward(torch.cat(states), *sums)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         """What was kept, times what comes from above."""
-        (gradient,) = ctx.saved_tensors
-        return gradient * above[0].to(gradient.dtype), None, None
+        own, *others = (gradient * above[0].to(gradient.dtype) for gradient in ctx.saved_tensors)
+        return own, None, None, *others

@@ -1,5 +1,7 @@
 """Training a prompt for a model that stays as it is: one loop, whatever the method.
 
+The loop trains a module that gives the prompt when it is called, or None where weights of the model itself are trained.
+
 Dimensions: P soft tokens, W numbers of one.
 """
 
@@ -18,7 +20,9 @@ from torch import Tensor, nn
 from templates.errors import Diverged, UserError
 from templates.soft import checkpoint
 from templates.soft.dev import Dev, Judge
+from templates.soft.families import frozen_of
 from templates.soft.frozen import Frozen
+from templates.soft.made import cost, made_of, worth
 from templates.soft.methods import Method
 from templates.soft.prompt import SoftPrompt, Trained
 from templates.soft.rows import Labelled, Row, epoch, rows_of
@@ -58,7 +62,7 @@ def train(
         RunMismatch: the folder has the checkpoint of another training.
     """
     settings = training or Training()
-    frozen = Frozen(model, tokenizer)
+    frozen = frozen_of(model, tokenizer)
     if template.soft is not None:
         raise UserError(f"template {template.name!r} has a trained prompt already; train with soft=None")
     if not examples:
@@ -70,25 +74,26 @@ def train(
     judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
     with frozen.held(recompute=settings.recompute):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity=_identity(method, settings, placed, rows, frozen))
-    made = {
-        "method": type(method).__name__,
-        "settings": {**asdict(method), **asdict(settings)},  # type: ignore[call-overload]  # methods are dataclasses
-        "template": template.name,
-        "examples": len(examples),
-        "steps": run.best.step if run.best else run.done,
-        **({"dev": asdict(run.best.dev), "dev_examples": len(dev)} if run.best else {}),
-    }
-    return method.kind(run.rows_found().numpy(), frozen.base, made)
+        run.finish(Path(folder) if folder else None, identity=identity_of(method, settings, placed, rows, frozen))
+    vectors = run.found()["prompt"].numpy()
+    made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
+    judged = worth(run.best.dev if run.best else None, dev)
+    return method.kind(vectors, frozen.base, {**made, **judged, **cost(vectors.size, frozen.size)})
 
 
 @dataclass
 class Best:
-    """The best prompt so far."""
+    """The best so far.
+
+    Args:
+        step: when it was.
+        dev: how good.
+        found: the prompt [P, W] as "prompt", or the weights by their names in the module.
+    """
 
     step: int
     dev: Dev
-    prompt: Tensor  # [P, W]
+    found: dict[str, Tensor]
 
 
 class Run:
@@ -96,11 +101,11 @@ class Run:
 
     Args:
         frozen: the model.
-        module: what is trained.
+        module: what is trained; called, it gives the prompt, or None where it holds weights of the model itself.
         settings: how.
         rate: the highest learning rate.
         rows: what is learnt.
-        judge: of the prompts on the way, or None.
+        judge: of what is found on the way, or None.
     """
 
     def __init__(
@@ -143,8 +148,9 @@ class Run:
 
         What stands behind the prompt runs once, however many batches there are.
         """
-        prompt: Tensor = self.module()
-        leaf = prompt.detach().requires_grad_()
+        self.optimizer.zero_grad()
+        prompt: Tensor | None = self.module()
+        leaf = None if prompt is None else prompt.detach().requires_grad_()
         first = self.done * self.settings.accumulate
         batches = [self._batch(first + number) for number in range(self.settings.accumulate)]
         total, tokens = 0.0, sum(row.answer for batch in batches for row in batch)
@@ -153,8 +159,8 @@ class Run:
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         self._check(total)
-        self.optimizer.zero_grad()
-        prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        if prompt is not None and leaf is not None:
+            prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]
         if self.settings.clip:
             norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
             self._check(norm.item())
@@ -164,14 +170,16 @@ class Run:
         self.done += 1
         return total
 
-    def rows_found(self) -> Tensor:
-        """The best prompt, or the last where none was judged, [P, W]."""
-        return self.best.prompt if self.best else self._prompt()
+    def found(self) -> dict[str, Tensor]:
+        """The best, or the last where none was judged: the prompt [P, W] as "prompt", or weights by their names."""
+        return self.best.found if self.best else self._now()
 
-    def _prompt(self) -> Tensor:
+    def _now(self) -> dict[str, Tensor]:
         with torch.no_grad():
-            prompt: Tensor = self.module()
-        return prompt.float().cpu()
+            prompt: Tensor | None = self.module()
+        if prompt is not None:
+            return {"prompt": prompt.float().cpu()}
+        return {name: weight.detach().to("cpu", copy=True) for name, weight in self.module.state_dict().items()}
 
     def _batch(self, number: int) -> Sequence[Row]:
         whole = len(self._epoch(0))
@@ -181,7 +189,7 @@ class Run:
         with torch.no_grad():
             dev = judge(self.module())
         if self.best is None or dev.better_than(self.best.dev):
-            self.best, self.waited = Best(self.done, dev, self._prompt()), 0
+            self.best, self.waited = Best(self.done, dev, self._now()), 0
         else:
             self.waited += 1
 
@@ -198,7 +206,7 @@ class Run:
             )
 
     def _state(self) -> dict[str, Any]:
-        best = {**asdict(self.best.dev), "step": self.best.step, "prompt": self.best.prompt} if self.best else None
+        best = {**asdict(self.best.dev), "step": self.best.step, "found": self.best.found} if self.best else None
         return {
             "done": self.done,
             "waited": self.waited,
@@ -212,7 +220,7 @@ class Run:
             return
         self.done, self.waited = state["done"], state["waited"]
         if best := state["best"]:
-            self.best = Best(best.pop("step"), prompt=best.pop("prompt"), dev=Dev(**best))
+            self.best = Best(best.pop("step"), found=best.pop("found"), dev=Dev(**best))
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -230,6 +238,7 @@ def _placed(method: Method, frozen: Frozen, template: Template, tokens: int) -> 
     return template, frozen.context - tokens
 
 
-def _identity(method: Method, settings: Training, template: Template, rows: Sequence[Row], frozen: Frozen) -> str:
+def identity_of(method: object, settings: Training, template: Template, rows: Sequence[Row], frozen: Frozen) -> str:
+    """Which training it is: one that goes on must have begun with the same."""
     digest = blake2b(repr((template.text, template.response, rows)).encode(), digest_size=8).hexdigest()
     return f"{method} {settings} data {digest} model {frozen.base.name} {frozen.base.weights}"

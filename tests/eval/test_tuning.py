@@ -42,12 +42,12 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
     assert "is of another training" in other.stderr
 
 
-def test_a_probe_chooses_rate_and_beginning(tmp_path: Path) -> None:
+def test_trials_choose_rate_and_beginning(tmp_path: Path) -> None:
     """`--auto` shows what it tried, and trains with what was best; asked again, it does the same."""
     words = ("tune", "prompt-tuning", *LABELS, *SHORT, "--auto", "--out", tmp_path / "p")
     done = icl(*words)
     assert done.returncode == 0, done.stderr
-    tried = [line.split("│")[1:3] for line in done.stdout.splitlines() if line.startswith("│")][:6]
+    tried = [line.split("│")[1:3] for line in done.stderr.splitlines() if line.startswith("│")][:6]
     assert {(init.strip(), rate.strip()) for init, rate in tried} == {
         (init, rate) for init in ("labels", "vocabulary") for rate in ("0.03", "0.1", "0.3")
     }
@@ -74,6 +74,36 @@ def test_prompts_are_listed(tmp_path: Path) -> None:
     assert NAME in table
     assert "no trained prompts in" in icl("prompts", tmp_path / "lora").stdout
     assert icl("prompts", tmp_path / "nowhere").returncode == 2
+
+
+def test_baselines_run_beside_prompts(tmp_path: Path) -> None:
+    """Each with the prompts' options; what it wrote is listed, and evaluates as any model does."""
+    listed = {}
+    for method in ("lora", "ia3", "bitfit", "full", "linear-probe"):
+        short = ("--limit", 40) if method == "linear-probe" else SHORT
+        done = icl("tune", method, *LABELS, *short, "--out", tmp_path / method)
+        assert done.returncode == 0, done.stderr
+        listed[method] = done.stdout
+    whole = {"lora": tmp_path / "lora" / "merged", "ia3": tmp_path / "ia3" / "merged"}
+    whole |= {name: tmp_path / name for name in ("bitfit", "full")}
+    for method, folder in whole.items():
+        assert f"icl eval labels -k 0 --model {folder}" in listed[method].replace("\n", " ").replace("  ", " ")
+    assert "icl eval" not in listed["linear-probe"]
+    found = json.loads(icl("prompts", tmp_path, "--json").stdout)
+    assert {one["made"]["method"]: (one["kind"], one["weights"]) for one in found} == {
+        "LoRA": ("adapter", 77824),
+        "IA3": ("adapter", 2048),
+        "BitFit": ("model", 1536),
+        "Full": ("model", 920192),
+        "LinearProbe": ("probe", 516),
+    }
+    assert all(one["made"]["dev_examples"] == 5 for one in found)
+    table = icl("prompts", tmp_path, COLUMNS="200").stdout
+    assert "516 weights (0.056 %)" in table
+    assert "920,192 weights (100 %)" in table
+    shots = ("eval", "labels", "-k", 0, "--limit", 4, "--backend", "transformers")
+    told = icl(*shots, "--model", whole["lora"], "--out", tmp_path / "run")
+    assert told.returncode == 0, told.stderr
 
 
 def test_files_templates_and_labels_of_ones_own(tmp_path: Path) -> None:
@@ -104,6 +134,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (("prompt-tuning", "--train", tmp_path / "a.jsonl"), "say how examples are worded with --template"),
         (("prompt-tuning", *LABELS, "--dev", tmp_path / "none.jsonl"), "has no rows"),
         (("prefix-tuning", *LABELS, "--model", tmp_path / "nowhere"), "cannot be loaded"),
+        (("lora", *LABELS, "--tokens", 3), "unexpected keyword argument 'tokens'; it takes rank, alpha, targets"),
+        (("linear-probe", "--task", "labels"), "tells labels apart, and template 'labels.v1' has none"),
+        (("linear-probe", *LABELS, "--steps", 3), "linear-probe is solved and takes no steps; leave out --steps"),
     ]
     for words, message in cases:
         done = icl("tune", *words, "--out", tmp_path / "p")

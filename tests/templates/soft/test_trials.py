@@ -9,7 +9,7 @@ from templates import Verbalizer, load_template
 from templates.errors import UserError
 from templates.soft import PrefixTuning, PromptTuning, PTuning, Training
 from templates.soft.dev import Dev
-from templates.soft.probe import Trial, beginnings, best_first, probe
+from templates.soft.trials import Trial, beginnings, best_first, run_trials
 from tests.templates.soft.test_training import some
 
 LABELS = replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in ("dax", "wug")}))
@@ -46,7 +46,7 @@ def test_three_rates_for_each_beginning(tmp_path: Path) -> None:
 def test_without_a_dev_set_nothing_can_be_compared() -> None:
     """It says so before it trains."""
     with pytest.raises(UserError, match="there is none; give one, or choose rate and init"):
-        probe(PromptTuning(), None, None, some(2), load_template("labels.v1"), dev=[], training=Training())
+        run_trials(PromptTuning(), None, None, some(2), load_template("labels.v1"), dev=[], training=Training())
 
 
 def tried(settings: Training, folder: Path) -> list[Trial]:
@@ -54,4 +54,4 @@ def tried(settings: Training, folder: Path) -> list[Trial]:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY), AutoTokenizer.from_pretrained(TINY)
     method = PromptTuning(tokens=3, init="vocabulary")
     data = (model, tokenizer, some(8), load_template("labels.v1"))
-    return probe(method, *data, dev=some(4, held_out=True), training=settings, folder=folder)
+    return run_trials(method, *data, dev=some(4, held_out=True), training=settings, folder=folder)

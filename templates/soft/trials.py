@@ -29,7 +29,7 @@ class Trial:
     dev: Dev
 
 
-def probe(
+def run_trials(
     method: Method,
     model: Any,
     tokenizer: Any,
@@ -56,7 +56,7 @@ def probe(
         UserError: there is no dev set.
     """
     if not dev:
-        raise UserError("a probe compares prompts on a dev set, and there is none; give one, or choose rate and init")
+        raise UserError("trials compare prompts on a dev set, and there is none; give one, or choose rate and init")
     middle = training.rate or method.rate
     trials = []
     for one in beginnings(method, template):
@@ -64,7 +64,7 @@ def probe(
             short = replace(
                 training, steps=min(_STEPS, training.steps), rate=rate, evaluate_every=_STEPS, keep_every=_STEPS
             )
-            kept = folder / f"probe-{getattr(one, 'init', '')}-{rate:.3g}" if folder else None
+            kept = folder / f"trial-{getattr(one, 'init', '')}-{rate:.3g}" if folder else None
             prompt = train(one, model, tokenizer, examples, template, dev=dev, training=short, folder=kept)
             trials.append(Trial(one, rate, Dev(**prompt.made["dev"])))
     return best_first(trials)

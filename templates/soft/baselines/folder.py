@@ -1,0 +1,51 @@
+"""Notes beside what a baseline wrote: which method, of which model, from what data, how good, how many weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from templates.errors import DataError
+from templates.soft.base import Base
+from templates.soft.folder import json_of
+
+NOTES = "icl_tuned.json"
+MERGED = "merged"  # within an adapter's folder, the whole model with the adapter in its weights
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What there is to know of a tuned model.
+
+    Args:
+        kind: of what the folder holds: "adapter" (and a `merged` model in it), "model", "probe".
+        base: the model that it was made of.
+        made: how; `weights` were trained, and are that `share` of the model's.
+    """
+
+    kind: str
+    base: Base
+    made: Mapping[str, Any]
+
+    def model_in(self, folder: Path) -> Path | None:
+        """The folder that any backend takes for a model, None where there is none."""
+        return {"adapter": folder / MERGED, "model": folder}.get(self.kind)
+
+
+def write_notes(notes: Notes, folder: Path) -> None:
+    """Put them into the folder."""
+    (folder / NOTES).write_text(json.dumps(asdict(notes), indent=1) + "\n", encoding="utf-8")
+
+
+def read_notes(folder: Path) -> Notes:
+    """What `write_notes` wrote.
+
+    Raises:
+        DataError: there are none, or they are not ours.
+    """
+    found = json_of(folder / NOTES)
+    try:
+        return Notes(found["kind"], Base(**found["base"]), found["made"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / NOTES} is not what icl tune writes: {error!r}; tune again") from error

@@ -1,0 +1,43 @@
+"""How something trained came about, for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from templates.soft.settings import Training
+from templates.template import Template
+
+if TYPE_CHECKING:
+    from templates.soft.dev import Dev
+    from templates.soft.rows import Labelled
+
+
+def made_of(
+    method: Any, settings: Training, template: Template, examples: "Sequence[Labelled]", steps: int
+) -> dict[str, Any]:
+    """Method, settings, data, and the step that it is from.
+
+    Args:
+        method: a frozen dataclass.
+        settings: of the training.
+        template: that worded the examples.
+        examples: what was learnt.
+        steps: after so many.
+    """
+    return {
+        "method": type(method).__name__,
+        "settings": {**asdict(method), **asdict(settings)},
+        "template": template.name,
+        "examples": len(examples),
+        "steps": steps,
+    }
+
+
+def worth(dev: "Dev | None", judged: "Sequence[Labelled]") -> Mapping[str, Any]:
+    """How good it is on the dev set, where there is one."""
+    return {"dev": asdict(dev), "dev_examples": len(judged)} if dev else {}
+
+
+def cost(weights: int, size: int) -> Mapping[str, Any]:
+    """How many weights were trained, and which share they are of the model's own."""
+    return {"weights": weights, "share": weights / size}
