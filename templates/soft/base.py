@@ -19,6 +19,7 @@ class Base:
         kv_heads: heads of keys and values.
         head_size: width of a head.
         weights: a digest of its weights, empty where nobody knows it.
+        task: what PEFT calls the kind of model that it is.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Base:
     kv_heads: int = 0
     head_size: int = 0
     weights: str = ""
+    task: str = "CAUSAL_LM"
 
     def check(self, other: "Base") -> None:
         """Refuse another model than this one: vectors that were trained for one mean nothing to another.

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from templates.errors import UserError
 from templates.soft.frozen import Frozen
+from templates.soft.masked import Masked
 
 
 def frozen_of(model: Any, tokenizer: Any) -> Frozen:
@@ -11,8 +13,19 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
     Args:
         model: as transformers loads it.
         tokenizer: its own.
+
+    Raises:
+        UserError: a model that says no words, or of a kind that prompts are not trained for here.
     """
-    return Frozen(model, tokenizer)
+    names = [kind.__name__ for kind in type(model).__mro__]
+    if any(name.endswith("ForMaskedLM") for name in names):
+        return Masked(model, tokenizer)
+    if model.can_generate() and not model.config.is_encoder_decoder:
+        return Frozen(model, tokenizer)
+    raise UserError(
+        f"prompts are trained for causal and for masked language models, and {model.name_or_path!r} is a {names[0]}; "
+        "load it with AutoModelForCausalLM or AutoModelForMaskedLM"
+    )
 
 
 def loader_of(config: Any) -> Any:

@@ -96,7 +96,7 @@ def peft_config(prompt: Trained) -> dict[str, Any]:
     """What PEFT wants to know of a prompt."""
     base = prompt.base
     shared = {
-        "task_type": "CAUSAL_LM",
+        "task_type": base.task,
         "base_model_name_or_path": base.name,
         "num_virtual_tokens": len(prompt),
         "num_transformer_submodules": 1,
@@ -114,9 +114,10 @@ def base_in(config: dict[str, Any], kind: type[Trained]) -> Base:
     """The base that PEFT's configuration names; of prefixes its heads are those of keys and values."""
     name, layers = str(config["base_model_name_or_path"]), config["num_layers"]
     heads, width = config["num_attention_heads"], config["token_dim"]
+    task = str(config.get("task_type") or "CAUSAL_LM")
     if kind is Prefix:
-        return Base(name, layers, kv_heads=heads, head_size=width // heads)
-    return Base(name, layers, hidden=width, heads=heads)
+        return Base(name, layers, kv_heads=heads, head_size=width // heads, task=task)
+    return Base(name, layers, hidden=width, heads=heads, task=task)
 
 
 def json_of(path: Path) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Frozen:
         Args:
             batch: its rows are filled up on the right, where no token before sees it: no mask is needed.
             prompt: [P, H], or [P, L·2·K·D] before everything; of whichever kind the batch's rows have been made for.
+                None where there is none.
         """
         found: list[Tensor] = []
 
@@ -122,9 +123,8 @@ class Frozen:
             found.append(inputs[0].flatten(0, 1)[batch.places])
             return (inputs[0][:, :0],)  # no logits here
 
-        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
         with self._at_output(take):
-            self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
+            self._run(batch, prompt)
         return found[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -152,6 +152,11 @@ class Frozen:
         size = max(1, _LOGITS // len(self.embeddings))
         for start in range(0, len(targets), size):
             yield hidden[start : start + size], targets[start : start + size]
+
+    def _run(self, batch: Batch, prompt: Tensor | None) -> None:
+        """Let the model run over the batch, as far as its output layer."""
+        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
+        self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
 
     def _embedded(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """[B, T, H]: the tokens' embeddings, with the prompt's rows where soft tokens stand."""

@@ -57,6 +57,7 @@ class Batch:
     places: "Tensor"  # [A], where answer tokens are predicted, counted through all rows
     targets: "Tensor"  # [A], the answers' tokens
     answers: list[int]  # tokens of each row's answer
+    seen: "Tensor | None" = None  # [B, T], 1 for tokens and 0 for filling; None where no token looks ahead
 
 
 def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:

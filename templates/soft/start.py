@@ -72,9 +72,11 @@ def text_ids(tokenizer: Any, text: str) -> Sequence[int]:
 def activations(frozen: "Frozen", ids: Sequence[int]) -> "Tensor":
     """Keys and values that the model has for these tokens, [P, L·2·K·D] (Li & Liang 2021, section 7.4)."""
     import torch
+    from transformers import DynamicCache
 
+    cache = DynamicCache(config=frozen.model.config)
     with torch.no_grad():
-        cache = frozen.model(input_ids=torch.tensor([ids], device=frozen.device), use_cache=True).past_key_values
+        frozen.model(input_ids=torch.tensor([ids], device=frozen.device), past_key_values=cache, use_cache=True)
     layers = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]  # [2, K, P, D] each
     return torch.stack(layers).permute(3, 0, 1, 2, 4).flatten(1).float().cpu()
 

@@ -45,7 +45,7 @@ def train(
 
     Args:
         method: what is trained: `PromptTuning()`, `PTuning()`, `PrefixTuning()`, …
-        model: a causal language model of transformers.
+        model: a causal or a masked language model of transformers.
         tokenizer: its own.
         examples: with answers; what the prompt is to bring the model to say.
         template: how questions and answers are worded; with soft slots the soft prompt stands there, else in front.
