@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-WORDS = (
+_TEXT = (
     "red blue green gold cat dog bird fish film song book play good bad fine dull great awful it was is the a an very "
     "review text topic answer one two three four five six seven eight nine ten : . , ? !"
-).split()
+)
+WORDS = _TEXT.split()
 SMALL = {
     "num_hidden_layers": 2,
     "hidden_size": 32,
@@ -82,3 +83,61 @@ def make_masked(kind: str, folder: Path) -> Path:
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **KINDS[kind])
     AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     return folder
+
+
+KINDS_OF_THING = {"cat": "one", "dog": "one", "bird": "one", "film": "two", "song": "two", "book": "two"}
+KINDS_OF_WORTH = {"great": "good", "fine": "good", "very": "good", "dull": "bad", "awful": "bad", "bad": "bad"}
+CUES = {"topic": KINDS_OF_THING, "review": KINDS_OF_WORTH}
+
+
+def phrases() -> list[tuple[str, dict[str, str]]]:
+    """All phrases of the taught task, with the answer for each cue."""
+    return [
+        (f"{colour} {thing} is {worth}", {"topic": kind, "review": value})
+        for colour in ("red", "blue")
+        for thing, kind in KINDS_OF_THING.items()
+        for worth, value in KINDS_OF_WORTH.items()
+    ]
+
+
+def teach(folder: Path, steps: int = 300) -> Path:
+    """Teach the model two tasks, and which word before a phrase asks for which: without one it is even between both.
+
+    After "topic" it says what the thing is: one or two; after "review" whether it is good or bad. Phrases begin at
+    different positions, so that there may be something before them.
+    """
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    mask = tokenizer.mask_token
+    texts, answers = [], []
+    for phrase, known in phrases():
+        for cue in CUES:
+            texts += [f"{cue} {phrase} :{mask}", f"a {phrase} :{mask}"]
+            answers += [known[cue]] * 2
+    rows = tokenizer(texts, return_tensors="pt", padding=True)
+    targets = torch.tensor([tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in answers])
+    first = tokenizer.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.eval()
+    for _ in range(steps):
+        some = torch.randperm(len(texts), generator=generator)[:64]
+        ids = rows.input_ids[some]
+        start = first + int(torch.randint(0, 9, (), generator=generator))
+        positions = torch.arange(start, start + ids.shape[1])[None]
+        logits = model(input_ids=ids, attention_mask=rows.attention_mask[some], position_ids=positions).logits
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(logits[ids == tokenizer.mask_token_id], targets[some])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    model.save_pretrained(folder)
+    return folder
+
+
+def examples(cue: str) -> list[Any]:
+    """The taught task after one cue, a phrase each."""
+    from icl import Example
+
+    return [Example(f"{cue}/{number}", {"text": text}, known[cue]) for number, (text, known) in enumerate(phrases())]

@@ -67,6 +67,11 @@ def train(
         raise UserError(f"template {template.name!r} has a trained prompt already; train with soft=None")
     if not examples:
         raise UserError("there are no examples to train on")
+    if settings.recompute and method.kind is not SoftPrompt:
+        raise UserError(
+            f"{type(method).__name__} trains keys and values, which layers that run again (recompute) do not take; "
+            "train it without, in smaller batches"
+        )
     module = method.module(frozen, template, settings.seed).to(frozen.device)
     tokens = len(module())
     placed, room = _placed(method, frozen, template, tokens)

@@ -258,6 +258,8 @@ def test_what_cannot_be_trained_is_refused(model: Any, tokenizer: Any, template:
         Training(schedule="square")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="init='text', text="):
         train(PromptTuning(4, init="text"), model, tokenizer, some(8), template)
+    with pytest.raises(UserError, match=r"PrefixTuning trains keys and values, which .* \(recompute\) do not take"):
+        train(PrefixTuning(4), model, tokenizer, some(8), template, training=replace(FEW, recompute=True))
     with pytest.raises(DataError, match="there is room for 24"):
         train(
             PrefixTuning(1000),
