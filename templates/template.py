@@ -36,6 +36,26 @@ def fill(text: str, fields: Fields, template: str = "template") -> str:
     return "".join(part for part in _filled(text, fields, template) if isinstance(part, str))
 
 
+def spelt(text: str, words: Sequence[str]) -> str:
+    """The text with words in its soft slots, in their order; all else is left as it is.
+
+    >>> spelt("{soft:2}: {review}", ["great {film}"])
+    'great {{film}}: {review}'
+    """
+    said = iter(words)
+    return _SLOT.sub(lambda match: literal(next(said)) if match["soft"] else match[0], text)
+
+
+def literal(words: str) -> str:
+    """The words as a template's text writes them: with both braces doubled."""
+    return re.sub("[{}]", lambda brace: brace[0] * 2, words)
+
+
+def soft_slots(text: str) -> list[int]:
+    """How many tokens each soft slot of the text has, in order."""
+    return [int(match["soft"]) for match in _SLOT.finditer(text) if match["soft"]]
+
+
 def _filled(text: str, fields: Fields, template: str) -> Iterator[str | range]:
     """The text's pieces, every slot replaced by its field, a soft slot by the numbers of its soft tokens."""
     if missing := [name for name in slots(text) if name not in fields]:
@@ -123,7 +143,7 @@ class Template:
     @property
     def soft_tokens(self) -> int:
         """How many soft tokens the text has slots for."""
-        return sum(int(match["soft"]) for match in _SLOT.finditer(self.text) if match["soft"])
+        return sum(soft_slots(self.text))
 
     @property
     def _head(self) -> str:

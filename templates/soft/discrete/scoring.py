@@ -1,0 +1,142 @@
+"""What a model says of examples: of each label, of every word, in its hidden states; all of them in batches.
+
+Dimensions: N examples, L labels, V vocabulary, H hidden, R rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from templates.errors import UserError
+from templates.soft.frozen import Frozen
+from templates.soft.prompt import Prefix
+from templates.soft.rows import Batch, Labelled, Row, cut
+from templates.template import Template
+from templates.verbalizer import Verbalizer
+
+Array = npt.NDArray[Any]
+Found = TypeVar("Found")
+
+BATCH = 32  # rows that run at once
+
+
+def label_scores(
+    frozen: Frozen, asked: Sequence[tuple[Template, Labelled]], labels: Sequence[str], batch: int = BATCH
+) -> Array:
+    """How likely each label is, for examples in templates: log-scores [N, L].
+
+    A label's score is that of its words, as the template's verbalizer reads them.
+
+    Args:
+        frozen: the model.
+        asked: templates that have verbalizers of the same labels and the same trained prompt, or none; with an
+            example each.
+        labels: in the order of the scores.
+        batch: rows that run at once.
+    """
+    rows, words = [], []
+    for template, example in asked:
+        own = verbalizer_of(template)
+        words.append([word for label in own.labels for word in own.words[label]])
+        wordless, room = replace(template, verbalizer=None), room_of(frozen, template)
+        rows += [frozen.row(wordless, example, word, room, end=False) for word in words[-1]]
+    prompt = prompt_of(asked[0][0], frozen)
+    with frozen.held(), torch.no_grad():
+        said = in_batches(frozen, rows, batch, lambda some: [its[0].tolist() for its in frozen.logprobs(some, prompt)])
+    scores, start = np.empty((len(asked), len(labels))), 0
+    for number, ((template, _), its) in enumerate(zip(asked, words, strict=True)):
+        own = verbalizer_of(template)
+        found = own.scores(dict(zip(its, said[start : start + len(its)], strict=True)))
+        scores[number] = found[[own.labels.index(label) for label in labels]]
+        start += len(its)
+    return scores
+
+
+def vocabulary_logprobs(frozen: Frozen, template: Template, examples: Sequence[Labelled], batch: int = BATCH) -> Array:
+    """Log-probability of every token in the place of the answer's first one, [N, V] float32.
+
+    Of a masked model there is one mask.
+    """
+    prompt = prompt_of(template, frozen)
+
+    def said(some: Batch) -> list[Array]:
+        return list(frozen.logits(frozen.hidden(some, prompt)).log_softmax(-1).cpu().numpy())
+
+    with frozen.held(), torch.no_grad():
+        return np.stack(in_batches(frozen, asked_once(frozen, template, examples), batch, said))
+
+
+def states(frozen: Frozen, template: Template, examples: Sequence[Labelled], batch: int = BATCH) -> Array:
+    """What the output layer is given in the place of the answer's first token, [N, H] float32."""
+    prompt = prompt_of(template, frozen)
+    with frozen.held(), torch.no_grad():
+        rows = asked_once(frozen, template, examples)
+        return np.stack(in_batches(frozen, rows, batch, lambda some: list(_numbers(frozen.hidden(some, prompt)))))
+
+
+def asked_once(frozen: Frozen, template: Template, examples: Sequence[Labelled]) -> list[Row]:
+    """A row for each example with an answer of one token; which one it is does not matter to what is predicted."""
+    wordless, room = replace(template, verbalizer=None), room_of(frozen, template)
+    rows = [frozen.row(wordless, example, "a", room, end=False) for example in examples]
+    return [Row(row.tokens[: 1 - row.answer or None], row.soft[: 1 - row.answer or None], 1) for row in rows]
+
+
+def in_batches(
+    frozen: Frozen, rows: Sequence[Row], size: int, compute: Callable[[Batch], Sequence[Found]]
+) -> list[Found]:
+    """What is computed of each row, in the order of the rows; rows of like length run together."""
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place].tokens))
+    found: dict[int, Found] = {}
+    for some in cut(order, size):
+        found.update(zip(some, compute(frozen.batch([rows[place] for place in some])), strict=True))
+    return [found[place] for place in range(len(rows))]
+
+
+def prompt_of(template: Template, frozen: Frozen) -> Tensor:
+    """The template's trained prompt as a tensor; [0, 0] where it has none."""
+    if template.soft is None:
+        return torch.zeros(0, 0, device=frozen.device)
+    template.soft.base.check(frozen.base)
+    return torch.tensor(template.soft.vectors, device=frozen.device)
+
+
+def room_of(frozen: Frozen, template: Template) -> int:
+    """Tokens that a row may have."""
+    return frozen.context - (len(template.soft) if isinstance(template.soft, Prefix) else 0)
+
+
+def verbalizer_of(template: Template) -> Verbalizer:
+    """The template's verbalizer.
+
+    Raises:
+        UserError: it has none.
+    """
+    if template.verbalizer is None:
+        raise UserError(
+            f"template {template.name!r} has no verbalizer, so that no labels can be scored; give it one: "
+            "replace(template, verbalizer=Verbalizer({'pos': ['great'], 'neg': ['terrible']}))"
+        )
+    return template.verbalizer
+
+
+def numbered(examples: Sequence[Labelled], labels: Sequence[str]) -> list[int]:
+    """Each example's label by its number.
+
+    Raises:
+        UserError: there are no examples, or one has another label; names it.
+    """
+    if not examples:
+        raise UserError("there are no examples to learn from; give some, with answers")
+    for example in examples:
+        if example.answer not in labels:
+            raise UserError(f"example {example.id!r} has the label {example.answer!r}; the labels are {list(labels)}")
+    return [labels.index(example.answer or "") for example in examples]
+
+
+def _numbers(found: Tensor) -> Array:
+    return found.float().cpu().numpy()
