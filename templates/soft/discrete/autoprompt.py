@@ -90,7 +90,8 @@ def flips(gradient: Array, table: Array, allowed: Array, k: int) -> npt.NDArray[
         k: how many, at the most as many as are allowed.
     """
     gain = np.where(allowed, -(table @ gradient), -np.inf)
-    return highest(gain[None], min(k, int(allowed.sum())))[0]
+    best: npt.NDArray[np.intp] = highest(gain[None], min(k, int(allowed.sum())))[0]
+    return best
 
 
 def find_trigger(

@@ -90,7 +90,7 @@ class Filler:
         filled = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=self.model.device)
         seen = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=self.model.device)
         encoder = self.model.get_encoder()
-        parts = zip(filled.split(self.rows), seen.split(self.rows), strict=True)
+        parts = zip(torch.split(filled, self.rows), torch.split(seen, self.rows), strict=True)
         return torch.cat([encoder(input_ids=some, attention_mask=mask)[0] for some, mask in parts]), seen
 
     def next_scores(self, states: Tensor, seen: Tensor, written: Sequence[Sequence[int]]) -> Tensor:
@@ -107,19 +107,16 @@ class Filler:
         decoded = torch.tensor([[start, *tokens] for tokens in written], device=states.device)  # [W, T]
         which = torch.arange(len(written), device=states.device).repeat_interleave(len(states))
         example = torch.arange(len(states), device=states.device).repeat(len(written))
-        total: Tensor | None = None
-        for hypotheses, examples in zip(which.split(self.rows), example.split(self.rows), strict=True):
+        size = len(self.model.get_output_embeddings().weight)  # V
+        total = torch.zeros(len(written), size, dtype=torch.float64, device=states.device)
+        for hypotheses, examples in zip(torch.split(which, self.rows), torch.split(example, self.rows), strict=True):
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=states[examples]),
                 attention_mask=seen[examples],
                 decoder_input_ids=decoded[hypotheses],
                 use_cache=False,
             ).logits[:, -1]
-            said = logits.double().log_softmax(-1)
-            if total is None:
-                total = said.new_zeros(len(written), said.shape[1])
-            total.index_add_(0, hypotheses, said)
-        assert total is not None  # noqa: S101 - there is a hypothesis
+            total.index_add_(0, hypotheses, logits.double().log_softmax(-1))
         return total
 
 
@@ -146,6 +143,8 @@ def generate(
         width: W, of the beam; 100 in the paper.
         length: tokens of all gaps together, sentinels too.
         keep: templates that are wanted.
+    Returns:
+        At most `keep`, best first; fewer where few come to an end within `length`.
     Raises:
         UserError: no examples, one without an answer, a layout without gap or answer, or a model that fills no gaps.
     """
@@ -167,13 +166,13 @@ def generate(
     training = filler.model.training
     filler.model.eval()
     with torch.no_grad():
-        found = _searched(filler, *filler.encoded(texts), sentinels, width, length, keep)
+        found = _searched(filler, *filler.encoded(texts), sentinels, width=width, length=length, keep=keep)
     filler.model.train(training)
     return [_template(filler, pieces, sentinels, one, verbalizer) for one in found]
 
 
 def _searched(
-    filler: Filler, states: Tensor, seen: Tensor, sentinels: list[int], width: int, length: int, keep: int
+    filler: Filler, states: Tensor, seen: Tensor, sentinels: list[int], *, width: int, length: int, keep: int
 ) -> list[Hypothesis]:
     """The best whole hypotheses, best first."""
     alive, done = [Hypothesis()], list[Hypothesis]()

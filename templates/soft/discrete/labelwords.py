@@ -28,6 +28,7 @@ def label_words(
     template: Template,
     examples: Sequence[Labelled],
     labels: Sequence[str],
+    *,
     k: int = 3,
     decay: float = 1e-3,
     batch: int = BATCH,
@@ -81,7 +82,7 @@ def logistic(features: Array, labels: Sequence[int], count: int, decay: float = 
         value.backward()  # type: ignore[no-untyped-call]
         return value.item()
 
-    optimizer.step(loss)
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach().numpy(), bias.detach().numpy()
 
 

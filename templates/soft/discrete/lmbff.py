@@ -20,7 +20,7 @@ from templates.soft.discrete.labelwords import lead_of
 from templates.soft.discrete.scoring import BATCH, numbered, vocabulary_logprobs
 from templates.soft.discrete.vocabulary import texts, words
 from templates.soft.frozen import Frozen
-from templates.soft.rows import Labelled, cut
+from templates.soft.rows import Labelled
 from templates.template import Template
 from templates.verbalizer import Verbalizer
 
@@ -75,15 +75,17 @@ def ranked(
         candidates: L lists of tokens; no token stands for two labels.
         n: how many.
     Raises:
-        UserError: more assignments than can be compared.
+        UserError: more assignments than can be compared, or none.
     """
     if (many := prod(len(its) for its in candidates)) > _MOST:
         raise UserError(f"{many} assignments of words to {len(candidates)} labels are too many to compare; lower k")
     own = np.asarray(labels)
-    combined = np.array([its for its in product(*candidates) if len(set(its)) == len(its)], dtype=np.intp)  # [A, L]
+    if not (apart := [its for its in product(*candidates) if len(set(its)) == len(its)]):
+        raise UserError(f"no words are left that tell {len(candidates)} labels apart; raise k")
+    combined = np.array(apart, dtype=np.intp)  # [A, L]
     right, sure = [], []
-    for some in cut(combined, _PIECE):
-        said = logprobs[:, some]  # [N, A, L]
+    for start in range(0, len(combined), _PIECE):
+        said = logprobs[:, combined[start : start + _PIECE]]  # [N, A, L]
         right.append((said.argmax(2) == own[:, None]).mean(0))
         sure.append(said[np.arange(len(own)), :, own].mean(0, dtype=np.float64))
     accuracy, likelihood = np.concatenate(right), np.concatenate(sure)
@@ -96,6 +98,7 @@ def assignments(
     template: Template,
     examples: Sequence[Labelled],
     labels: Sequence[str],
+    *,
     k: int = 100,
     n: int = 10,
     batch: int = BATCH,

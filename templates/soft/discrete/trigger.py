@@ -121,7 +121,7 @@ def log_likelihoods(frozen: Frozen, asked: Sequence[Asked], prompts: Tensor, cou
     batch = frozen.batch([row for its in asked for row in its.rows])
     said = frozen.logprobs(copies(batch, count, len(prompts) // count), prompts)
     words = torch.stack([its[0].sum() for its in said]).view(count, -1)
-    parts = words.split([len(its.rows) for its in asked], 1)
+    parts = torch.split(words, [len(its.rows) for its in asked], 1)
     return torch.stack([part.logsumexp(1) for part in parts], 1)
 
 
