@@ -19,10 +19,9 @@ from torch import Tensor
 from templates.errors import UserError
 from templates.soft.discrete.nearest import highest
 from templates.soft.discrete.trigger import Asked, Slot, asked_of, log_likelihoods
-from templates.soft.discrete.vocabulary import triggers
+from templates.soft.discrete.vocabulary import behind, triggers
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Labelled
-from templates.soft.start import text_ids
 from templates.template import Template
 
 Array = npt.NDArray[Any]
@@ -55,6 +54,8 @@ class AutoPrompt:
         for name in ("tokens", "steps", "candidates", "batch", "rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"AutoPrompt needs {name} ≥ 1, got {getattr(self, name)}")
+        if not self.start.strip():
+            raise UserError(f"a search begins with some words, such as start='the', got {self.start!r}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def find_trigger(
     if len(examples) < 2:  # noqa: PLR2004 - one for the gradient, one to compare
         raise UserError(f"a trigger is searched on at least 2 examples, got {len(examples)}")
     slot = Slot.of(template, frozen, search.tokens)
-    begin = text_ids(frozen.tokenizer, f" {search.start}")
+    [begin] = behind(frozen.tokenizer, [f" {search.start}"])
     now = tuple(begin[place % len(begin)] for place in range(slot.tokens))
     with frozen.held():
         known, judges = asked_of(frozen, slot, examples), asked_of(frozen, slot, dev or examples)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
+_BEFORE = "a:"  # no word merges with its end, and tokenizers that begin texts with a space of their own have done so
+
 
 def texts(tokenizer: Any, size: int) -> list[str]:
     """Each token's text, alone; empty for numbers that are no tokens.
@@ -24,6 +26,16 @@ def texts(tokenizer: Any, size: int) -> list[str]:
     return [*found, *[""] * (size - known)]
 
 
+def behind(tokenizer: Any, said: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text where it stands behind other text, which is where prompts and answers stand.
+
+    None where they are not to be told from those of the text before.
+    """
+    before = tokenizer.encode(_BEFORE, add_special_tokens=False)
+    whole = tokenizer([f"{_BEFORE}{text}" for text in said], add_special_tokens=False)["input_ids"]
+    return [list(ids[len(before) :]) if list(ids[: len(before)]) == list(before) else [] for ids in whole]
+
+
 def words(tokenizer: Any, size: int, lead: str) -> Mask:
     """Whether each token is a whole word: written after `lead`, its text is this token again, [V].
 
@@ -35,11 +47,11 @@ def words(tokenizer: Any, size: int, lead: str) -> Mask:
         lead: what stands before the answer in the template, mostly a space.
     """
     shown = [text.strip() for text in texts(tokenizer, size)]
-    again = tokenizer([f"{lead}{text}" for text in shown], add_special_tokens=False)["input_ids"]
+    again = behind(tokenizer, [f"{lead}{text}" for text in shown])
     special, seen = set(tokenizer.all_special_ids), set[str]()
     allowed = np.zeros(size, dtype=bool)
     for token, (text, ids) in enumerate(zip(shown, again, strict=True)):
-        if token not in special and _said(text) and list(ids) == [token] and text.casefold() not in seen:
+        if token not in special and _said(text) and ids == [token] and text.casefold() not in seen:
             allowed[token] = True
             seen.add(text.casefold())
     return allowed
