@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from templates.soft.rows import Labelled, Row, cut, rows_of
+from templates.soft.batches import in_batches
+from templates.soft.rows import Labelled, cut, rows_of
 from templates.template import Template
 
 if TYPE_CHECKING:
@@ -51,38 +52,50 @@ class Judge:
     ) -> None:
         self._frozen, self._batch, self._verbalizer = frozen, batch, template.verbalizer
         self._own = rows_of(frozen, template, examples, room)
-        self._answers = [example.answer for example in examples]
+        self._answers = [str(example.answer) for example in examples]
         self._words = (
             [word for its in template.verbalizer.words.values() for word in its] if template.verbalizer else []
         )
         wordless = replace(template, verbalizer=None)
-        self._labelled = [
-            frozen.row(wordless, example, word, room, end=False) for example in examples for word in self._words
+        self._worded = [
+            [frozen.row(wordless, example, word, room, end=False) for word in self._words] for example in examples
         ]
 
     def __call__(self, prompt: "Tensor | None") -> Dev:
         """Run all of them, with the prompt or, where the model itself is trained, without."""
-        own = self._run(self._own, prompt)
-        tokens = sum(len(chances) for chances, _ in own)
-        loss = -sum(sum(chances) for chances, _ in own) / tokens
         if self._verbalizer is None:
-            right = [all(greedy) for _, greedy in own]
+            said = in_batches(self._frozen, self._own, self._batch, lambda some: self._frozen.logprobs(some, prompt))
+            own = [chances.tolist() for chances, _ in said]
+            right = [bool(greedy.all()) for _, greedy in said]
         else:
-            per_word = cut([chances for chances, _ in self._run(self._labelled, prompt)], len(self._words))
+            said_words = [dict(zip(self._words, its, strict=True)) for its in self._words_said(prompt)]
             labels = self._verbalizer.labels
-            said = [
-                labels[self._verbalizer.scores(dict(zip(self._words, its, strict=True))).argmax()] for its in per_word
+            right = [
+                labels[self._verbalizer.scores(its).argmax()] == answer
+                for its, answer in zip(said_words, self._answers, strict=True)
             ]
-            right = [one == answer for one, answer in zip(said, self._answers, strict=True)]
+            own = [its[self._verbalizer.word(answer)] for its, answer in zip(said_words, self._answers, strict=True)]
+        loss = -sum(map(sum, own)) / sum(map(len, own))
         return Dev(sum(right) / len(right), loss)
 
-    def _run(self, rows: Sequence[Row], prompt: "Tensor | None") -> list[tuple[list[float], list[float]]]:
-        """For each row its answer's log-probabilities, and whether each token is the most likely one."""
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
-        found = {}
-        for some in cut(order, self._batch):
-            batch = self._frozen.batch([rows[i] for i in some])
-            for i, said in zip(some, self._frozen.logprobs(batch, prompt), strict=True):
-                chances, greedy = said.tolist()
-                found[i] = (chances, greedy)
-        return [found[i] for i in range(len(rows))]
+    def _words_said(self, prompt: "Tensor | None") -> list[list[list[float]]]:
+        """For each example and each word the log-probabilities of its tokens.
+
+        Words of one token are all read in the place of one: the example runs once for all of them.
+        """
+        frozen, size = self._frozen, len(self._words)
+        spelt = {tuple(row.tokens[-row.answer :] for row in its) for its in self._worded}
+        if len(spelt) > 1 or any(len(word) > 1 for its in spelt for word in its):
+            rows = [row for its in self._worded for row in its]
+            said = in_batches(frozen, rows, self._batch, lambda some: frozen.logprobs(some, prompt))
+            return [list(its) for its in cut([chances.tolist() for chances, _ in said], size)]
+        tokens = [token for its in spelt for (token,) in its]
+        return [
+            [[chance] for chance in its]
+            for its in in_batches(
+                frozen,
+                [its[0] for its in self._worded],
+                self._batch,
+                lambda some: frozen.logits(frozen.hidden(some, prompt)).log_softmax(-1)[:, tokens].tolist(),
+            )
+        ]

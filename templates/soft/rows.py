@@ -47,6 +47,12 @@ class Row:
     soft: tuple[int, ...]
     answer: int
 
+    @property
+    def begun(self) -> "Row":
+        """The same with the first token of its answer alone."""
+        end = len(self.tokens) - self.answer + 1
+        return Row(self.tokens[:end], self.soft[:end], 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -15,13 +15,15 @@ from templates.errors import DataError, UserError
 from templates.soft.base import Base
 from templates.soft.baselines.folder import Notes, read_notes, write_notes
 from templates.soft.baselines.methods import LinearProbe
-from templates.soft.baselines.regression import regression, states
 from templates.soft.baselines.tuned import wordless
+from templates.soft.batches import states
 from templates.soft.dev import Dev
 from templates.soft.families import frozen_of
 from templates.soft.folder import replaced
+from templates.soft.frozen import Frozen
 from templates.soft.made import cost, made_of, worth
-from templates.soft.rows import Labelled, rows_of
+from templates.soft.regression import regression
+from templates.soft.rows import Labelled, Row, rows_of
 from templates.soft.settings import Training
 from templates.template import Template
 
@@ -71,7 +73,7 @@ class Probe:
         frozen = frozen_of(model, tokenizer)
         self.base.check(frozen.base)
         rows = [frozen.row(template, one, self.labels[0], frozen.context, end=False) for one in examples]
-        return [self.labels[place] for place in self.logprobs(states(frozen, rows, batch)).argmax(1)]
+        return [self.labels[place] for place in self.logprobs(_seen(frozen, rows, batch)).argmax(1)]
 
     def save(self, path: str | Path) -> Path:
         """Write it as a folder: weights as safetensors, notes as JSON."""
@@ -135,7 +137,7 @@ def probe(
     frozen, labels = frozen_of(model, tokenizer), template.verbalizer.labels
     rows, judged = (rows_of(frozen, template, some, frozen.context) for some in (examples, dev))
     known = np.array([labels.index(str(example.answer)) for example in examples])
-    seen, other = states(frozen, rows, settings.batch), states(frozen, judged, settings.batch)
+    seen, other = _seen(frozen, rows, settings.batch), _seen(frozen, judged, settings.batch)
     middle = sorted(method.strengths)[len(method.strengths) // 2]
     best: tuple[Probe, Dev | None] | None = None
     for strength in sorted(method.strengths, reverse=True) if dev else [middle]:
@@ -148,6 +150,10 @@ def probe(
     assert best is not None  # noqa: S101 - there is a strength
     notes = made_of(method, settings, template, examples, 0)
     return replace(best[0], made={**notes, **worth(best[1], dev), **best[0].made})
+
+
+def _seen(frozen: Frozen, rows: Sequence[Row], batch: int) -> Array:
+    return states(frozen, rows, None, batch).double().numpy()
 
 
 def _judged(found: Probe, judged: Array, dev: Sequence[Labelled]) -> Dev:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from templates.errors import UserError
-from templates.soft.discrete.scoring import BATCH, numbered, states
+from templates.soft.discrete.scoring import BATCH, numbered, template_states
 from templates.soft.discrete.vocabulary import texts, words
 from templates.soft.frozen import Frozen
+from templates.soft.regression import regression
 from templates.soft.rows import Labelled
 from templates.template import Template
 from templates.verbalizer import Verbalizer
@@ -41,7 +41,7 @@ def label_words(
         examples: with labels as answers, of each label some.
         labels: in the task's order.
         k: words of each.
-        decay: of the classifier's weights.
+        decay: half of it times the squared weights is added to the classifier's mean loss.
         batch: rows that run at once.
     Returns:
         A verbalizer; a word stands for the label that it says most, so that no two share one.
@@ -49,7 +49,9 @@ def label_words(
         UserError: an example with another label, or fewer words for a label than k.
     """
     numbers = numbered(examples, labels)
-    weights, bias = logistic(states(frozen, template, examples, batch), numbers, len(labels), decay)
+    seen = template_states(frozen, template, examples, batch).astype(np.float64)
+    # Of states as they are: a word is to stand in their place.
+    weights, bias = regression(seen, np.array(numbers), len(labels), decay * len(seen), standardized=False)
     outputs = frozen.model.get_output_embeddings().weight.detach().float().cpu().numpy()  # [V, H]
     scores = word_scores(weights, bias, outputs)
     allowed = words(frozen.tokenizer, len(outputs), lead_of(template, examples[0]))
@@ -59,31 +61,6 @@ def label_words(
         if len(its) < k:
             raise UserError(f"asked for k={k} words of label {label!r}, and {len(its)} say it most; lower k")
     return Verbalizer({label: [said[word].strip() for word in its] for label, its in zip(labels, chosen, strict=True)})
-
-
-def logistic(features: Array, labels: Sequence[int], count: int, decay: float = 1e-3) -> tuple[Array, Array]:
-    """The classifier p(y|h) ∝ exp(h · w_y + b_y) that is most likely (equation 5): weights [L, H] and bias [L].
-
-    Args:
-        features: [N, H].
-        labels: N numbers below L.
-        count: L.
-        decay: half of it times the squared weights is added to the mean loss, so that there is one best classifier.
-    """
-    given, wanted = torch.tensor(features, dtype=torch.float64), torch.tensor(list(labels))
-    weights = torch.zeros(count, given.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> float:
-        optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(given @ weights.T + bias, wanted)
-        value = value + decay / 2 * weights.pow(2).sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.item()
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy(), bias.detach().numpy()
 
 
 def word_scores(weights: Array, bias: Array, outputs: Array) -> Array:

@@ -3,9 +3,9 @@
 Dimensions: N examples, L labels, V vocabulary, H hidden, R rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from templates.errors import UserError
+from templates.soft.batches import in_batches, states
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
-from templates.soft.rows import Batch, Labelled, Row, cut
+from templates.soft.rows import Batch, Labelled, Row
 from templates.template import Template
 from templates.verbalizer import Verbalizer
 
 Array = npt.NDArray[Any]
-Found = TypeVar("Found")
 
 BATCH = 32  # rows that run at once
 
@@ -71,36 +71,23 @@ def vocabulary_logprobs(frozen: Frozen, template: Template, examples: Sequence[L
         return np.stack(in_batches(frozen, asked_once(frozen, template, examples), batch, said))
 
 
-def states(frozen: Frozen, template: Template, examples: Sequence[Labelled], batch: int = BATCH) -> Array:
+def template_states(frozen: Frozen, template: Template, examples: Sequence[Labelled], batch: int = BATCH) -> Array:
     """What the output layer is given in the place of the answer's first token, [N, H] float32."""
-    prompt = prompt_of(template, frozen)
-    with frozen.held(), torch.no_grad():
-        rows = asked_once(frozen, template, examples)
-        return np.stack(in_batches(frozen, rows, batch, lambda some: list(_numbers(frozen.hidden(some, prompt)))))
+    rows = asked_once(frozen, template, examples)
+    return states(frozen, rows, prompt_of(template, frozen), batch).numpy()
 
 
 def asked_once(frozen: Frozen, template: Template, examples: Sequence[Labelled]) -> list[Row]:
     """A row for each example with an answer of one token; which one it is does not matter to what is predicted."""
     wordless, room = replace(template, verbalizer=None), room_of(frozen, template)
     rows = [frozen.row(wordless, example, "a", room, end=False) for example in examples]
-    return [Row(row.tokens[: 1 - row.answer or None], row.soft[: 1 - row.answer or None], 1) for row in rows]
+    return [row.begun for row in rows]
 
 
-def in_batches(
-    frozen: Frozen, rows: Sequence[Row], size: int, compute: Callable[[Batch], Sequence[Found]]
-) -> list[Found]:
-    """What is computed of each row, in the order of the rows; rows of like length run together."""
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place].tokens))
-    found: dict[int, Found] = {}
-    for some in cut(order, size):
-        found.update(zip(some, compute(frozen.batch([rows[place] for place in some])), strict=True))
-    return [found[place] for place in range(len(rows))]
-
-
-def prompt_of(template: Template, frozen: Frozen) -> Tensor:
-    """The template's trained prompt as a tensor; [0, 0] where it has none."""
+def prompt_of(template: Template, frozen: Frozen) -> Tensor | None:
+    """The template's trained prompt as a tensor, None where it has none."""
     if template.soft is None:
-        return torch.zeros(0, 0, device=frozen.device)
+        return None
     template.soft.base.check(frozen.base)
     return torch.tensor(template.soft.vectors, device=frozen.device)
 
@@ -136,7 +123,3 @@ def numbered(examples: Sequence[Labelled], labels: Sequence[str]) -> list[int]:
         if example.answer not in labels:
             raise UserError(f"example {example.id!r} has the label {example.answer!r}; the labels are {list(labels)}")
     return [labels.index(example.answer or "") for example in examples]
-
-
-def _numbers(found: Tensor) -> Array:
-    return found.float().cpu().numpy()

@@ -13,8 +13,9 @@ from icl.tiny import TINY
 from templates import Template, Verbalizer, load_template
 from templates.errors import DataError, UserError
 from templates.soft.baselines import LinearProbe, Probe, probe
-from templates.soft.baselines.regression import regression, states
+from templates.soft.batches import states
 from templates.soft.frozen import Frozen
+from templates.soft.regression import regression
 from templates.soft.rows import rows_of
 
 
@@ -67,7 +68,7 @@ def test_probabilities_are_those_of_scikit_learn(strength: float) -> None:
 def test_states_are_those_of_the_prompts_last_token(model: Any, tokenizer: Any, template: Template) -> None:
     """What transformers calls the last hidden state, row by row, whatever the answer and its length."""
     frozen, examples = Frozen(model, tokenizer), some(5)
-    found = states(frozen, rows_of(frozen, template, examples, 1024), batch=2)
+    found = states(frozen, rows_of(frozen, template, examples, 1024), None, 2)
     for example, state in zip(examples, found, strict=True):
         ids = tokenizer.encode(template.prompt(example.fields))
         with torch.no_grad():

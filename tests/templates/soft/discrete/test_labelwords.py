@@ -7,8 +7,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from templates import Template, Verbalizer
 from templates.errors import UserError
-from templates.soft.discrete.labelwords import distinct, label_words, lead_of, logistic, word_scores
-from templates.soft.discrete.scoring import states, vocabulary_logprobs
+from templates.soft.discrete.labelwords import distinct, label_words, lead_of, word_scores
+from templates.soft.discrete.scoring import template_states, vocabulary_logprobs
 from templates.soft.families import frozen_of
 from tests.masked import examples
 
@@ -19,15 +19,6 @@ def test_word_scores_by_hand() -> None:
     assert found.T.tolist() == [pytest.approx([e / (e + 1), 1 / (e + 1)]), pytest.approx([0.5, 0.5])]
     biased = word_scores(np.zeros((2, 1)), np.array([log(3), 0.0]), np.array([[5.0]]))
     assert np.exp(biased[:, 0]).tolist() == pytest.approx([0.75, 0.25])
-
-
-def test_the_classifier_by_hand() -> None:
-    """One feature, ±1 for the labels, decay d: the difference of the weights w solves 1/(1 + e^w) = d·w/2."""
-    weights, bias = logistic(np.array([[1.0], [1.0], [-1.0], [-1.0]]), [0, 0, 1, 1], 2, decay=0.1)
-    between = float(weights[0, 0] - weights[1, 0])
-    assert weights[0, 0] == pytest.approx(-weights[1, 0])
-    assert bias[0] == pytest.approx(bias[1], abs=1e-6)
-    assert 1 / (1 + e**between) == pytest.approx(0.1 * between / 2, abs=1e-6)
 
 
 def test_no_word_stands_for_two_labels() -> None:
@@ -56,7 +47,7 @@ def test_the_output_layer_of_states_is_the_distribution(taught: Path) -> None:
     frozen = frozen_of(AutoModelForMaskedLM.from_pretrained(taught), AutoTokenizer.from_pretrained(taught))
     template, some = Template("{text} : {answer}"), examples("topic")[:9]
     layer = frozen.model.get_output_embeddings()
-    logits = states(frozen, template, some, 4) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    logits = template_states(frozen, template, some, 4) @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
     expected = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     assert vocabulary_logprobs(frozen, template, some, 4) == pytest.approx(expected, abs=1e-4)
 

@@ -3,49 +3,30 @@
 Dimensions: N examples, H hidden, C labels.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
-import torch
-
-from templates.soft.rows import Row, cut
-
-if TYPE_CHECKING:
-    from templates.soft.frozen import Frozen
 
 Array = npt.NDArray[np.float64]
 
 
-def states(frozen: "Frozen", rows: Sequence[Row], batch: int) -> Array:
-    """What the output layer is given where each row's answer begins, [N, H]; of the answer nothing is run."""
-    asked = [Row(row.tokens[: _first(row)], row.soft[: _first(row)], 1) for row in rows]
-    order = sorted(range(len(asked)), key=lambda place: len(asked[place].tokens))
-    found = np.empty((len(asked), frozen.base.hidden))
-    with frozen.held(), torch.no_grad():
-        for some in cut(order, batch):
-            hidden = frozen.hidden(frozen.batch([asked[place] for place in some]), None)
-            found[list(some)] = hidden.double().cpu().numpy()
-    return found
-
-
-def regression(seen: Array, known: npt.NDArray[np.int64], labels: int, strength: float) -> tuple[Array, Array]:
+def regression(
+    seen: Array, known: npt.NDArray[np.int64], labels: int, strength: float, *, standardized: bool = True
+) -> tuple[Array, Array]:
     """Multinomial logistic regression: the one minimum of Σ -log p(label) + strength/2 · |weights|².
-
-    States are brought to mean 0 and deviation 1 while they are fitted, so that a strength means the same everywhere.
 
     Args:
         seen: [N, H].
         known: [N], the labels' numbers.
         labels: C.
         strength: of the penalty on the weights; the bias is free.
+        standardized: states are brought to mean 0 and deviation 1 while they are fitted, so that a strength means the
+            same everywhere.
     Returns:
         Weights [C, H] and bias [C], for states as they are.
     """
     from scipy.optimize import minimize
 
-    mean, spread = seen.mean(0), seen.std(0)
+    mean, spread = (seen.mean(0), seen.std(0)) if standardized else (np.zeros(seen.shape[1]), np.ones(seen.shape[1]))
     spread[spread == 0] = 1.0
     inputs, target = (seen - mean) / spread, np.eye(labels)[known]  # [N, H], [N, C]
 
@@ -62,8 +43,3 @@ def regression(seen: Array, known: npt.NDArray[np.int64], labels: int, strength:
     weights = solved.x.reshape(labels, -1)
     scaled = weights[:, :-1] / spread
     return scaled, weights[:, -1] - scaled @ mean
-
-
-def _first(row: Row) -> int:
-    """Tokens up to the answer's first one."""
-    return len(row.tokens) - row.answer + 1
