@@ -208,13 +208,15 @@ class _Loss(torch.autograd.Function):
         for piece, target in frozen.pieces(hidden, targets):
             with torch.set_grad_enabled(wanted):
                 state = piece.detach().requires_grad_(wanted)
-                loss = torch.nn.functional.cross_entropy(frozen.logits(state), target, reduction="sum")
-            if wanted:
-                own, *others = torch.autograd.grad(loss, [state, *learning])
+                logits = frozen.logits(state)
+            chances = logits.detach().log_softmax(-1)
+            total -= chances.gather(1, target[:, None]).sum()
+            if wanted:  # by the logits it is softmax - one-hot, written over the log-probabilities
+                chances.exp_()[torch.arange(len(target), device=target.device), target] -= 1
+                own, *others = torch.autograd.grad(logits, [state, *learning], chances)
                 states.append(own)
                 for one, other in zip(sums, others, strict=True):
                     one.add_(other)
-            total += loss.detach()
         if wanted:
             ctx.save_for_backward(torch.cat(states), *sums)
         return total
