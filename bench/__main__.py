@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SHARED = {"pairs", "table"}  # what benchmarks are made of
+SHARED = {"pairs", "peft_training", "soft_settings", "table", "word_problems"}  # what benchmarks are made of
 
 
 def main() -> int:
