@@ -49,7 +49,7 @@ SETTINGS = (
     Setting("prompt tuning, V 32k", PromptTuning(P), 32_000, 2, 3),
     LARGE,
     replace(LARGE, name="prompt tuning, V 152k, the number alone", same=8, whole=15, short=True),
-    Setting("P-tuning (LSTM), V 32k", PTuning(P), 32_000, 2, 4),
+    Setting("P-tuning (LSTM), V 32k", PTuning(P, encoder="lstm"), 32_000, 2, 4),
     Setting("prefix tuning, V 32k", PrefixTuning(P), 32_000, 1.5, 3),
 )
 

@@ -5,18 +5,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from icl import Example, load_examples
+from eval.tasks.gsm8k import GSM8K
+from icl import Example
 
-DATA = Path("../shared/data/gsm8k/test.jsonl")
+DATA = Path("../shared/data/gsm8k/train.jsonl")
 TOKENS = 8_000  # of the tokenizer; models with more have rows of embeddings that no text uses
 _END, _PAD = "</s>", "<pad>"
 
 
 def rows_in(data: Path, count: int) -> list[Example]:
-    """The file's first rows; made-up ones would not be as long as real ones are."""
+    """The file's first rows as `eval gsm8k` reads them; made-up ones would not be as long as real ones are."""
     if not data.is_file():
         sys.exit(f"{data} is not there; give a file of GSM8K's rows with --data")
-    return load_examples(data, limit=count)
+    return list(GSM8K.load_pool(data, count))
 
 
 def tokenizer_for(texts: Iterable[str]) -> Any:
