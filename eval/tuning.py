@@ -102,7 +102,9 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         return
     show(table([listed]))
     where = f"--template {template} " if template else ""
-    if run := _options(listed, model or "icl-tiny"):
+    if listed.base.task != "CAUSAL_LM":
+        typer.echo("\nbackends run causal models alone; this one runs in transformers, its adapter or prompt in PEFT")
+    elif run := _options(listed, model or "icl-tiny"):
         typer.echo(f"\nicl eval {task or 'TASK'} {where}-k 0 {run} --out runs/…")
 
 

@@ -69,6 +69,14 @@ def split(tokenizer: Any, prompt: Prompt, continuation: str) -> tuple[Encoded, l
     return context, _ids(tokenizer, continuation, special=False)
 
 
+def affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before a text, and those that it puts after."""
+    bare = list(tokenizer.encode("a", add_special_tokens=False))
+    whole = list(tokenizer.encode("a", add_special_tokens=True))
+    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return whole[:start], whole[start + len(bare) :]
+
+
 def begun(ids: Tokens, model: str) -> Tokens:
     """The prompt's token ids, of which there must be one: after nothing, nothing can be predicted.
 

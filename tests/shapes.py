@@ -29,3 +29,28 @@ def make_shape(kind: str, tiny: Path, folder: Path) -> Path:
     config = AutoConfig.for_model(kind, vocab_size=size, **SHAPES[kind], **ends)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
+
+
+_T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+_BART = {f"{side}_{part}": 2 for side in ("encoder", "decoder") for part in ("layers", "attention_heads")}
+PAIRS: dict[str, dict[str, Any]] = {
+    "t5": _T5,
+    "t5 1.1": _T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "bart": _BART | {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3},
+}
+
+
+def make_pair(kind: str, tiny: Path, folder: Path) -> Path:
+    """A tiny random encoder with a decoder; its tokenizer ends a text with the tiny model's own end, as T5's does."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "decoder_start_token_id": 2}
+    config = AutoConfig.for_model(kind.partition(" ")[0], vocab_size=len(tokenizer), **PAIRS[kind], **ends)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
+    return folder

@@ -14,12 +14,13 @@ class Base:
     Args:
         name: a hub name or a folder.
         hidden: width of its embeddings.
-        layers: of its decoder.
+        layers: of its decoder; of its encoder where it has one.
         heads: of attention.
         kv_heads: heads of keys and values.
         head_size: width of a head.
         weights: a digest of its weights, empty where nobody knows it.
-        task: what PEFT calls the kind of model that it is.
+        task: what it does, as PEFT calls it: CAUSAL_LM, SEQ_2_SEQ_LM for an encoder with a decoder, FEATURE_EXTRACTION
+            for a masked language model, which PEFT has no name for.
     """
 
     name: str
@@ -75,6 +76,7 @@ def base_of(name: str, config: Any, revision: str | None = None) -> Base:
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,
         head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
         weights=weights_identity(name, revision or getattr(config, "_commit_hash", None)),
+        task="SEQ_2_SEQ_LM" if getattr(config, "is_encoder_decoder", False) else "CAUSAL_LM",
     )
 
 

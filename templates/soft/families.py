@@ -3,6 +3,7 @@
 from typing import Any
 
 from templates.errors import UserError
+from templates.soft.encoder_decoder import EncoderDecoder
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
 
@@ -20,11 +21,11 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
     names = [kind.__name__ for kind in type(model).__mro__]
     if any(name.endswith("ForMaskedLM") for name in names):
         return Masked(model, tokenizer)
-    if model.can_generate() and not model.config.is_encoder_decoder:
-        return Frozen(model, tokenizer)
+    if model.can_generate():
+        return EncoderDecoder(model, tokenizer) if model.config.is_encoder_decoder else Frozen(model, tokenizer)
     raise UserError(
-        f"prompts are trained for causal and for masked language models, and {model.name_or_path!r} is a {names[0]}; "
-        "load it with AutoModelForCausalLM or AutoModelForMaskedLM"
+        f"prompts are trained for language models, and {model.name_or_path!r} is a {names[0]}; load it with "
+        "AutoModelForCausalLM, AutoModelForSeq2SeqLM or AutoModelForMaskedLM"
     )
 
 
@@ -32,4 +33,4 @@ def loader_of(config: Any) -> Any:
     """The class of transformers that loads a model of this configuration with its output layer."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

@@ -89,7 +89,10 @@ def read(folder: Path) -> Trained:
         base = Base(**notes["base"]) if notes else base_in(config, kind)
     except (KeyError, TypeError, ArithmeticError) as error:
         raise DataError(f"{folder} does not say which model it is for: {error!r} in {NOTES} or {CONFIG}") from error
-    return kind(tensors[TENSOR].astype(np.float32), base, notes.get("made", {"method": config["peft_type"]}))
+    vectors = tensors[TENSOR]
+    if base.task == "SEQ_2_SEQ_LM":  # PEFT keeps as many rows again for the decoder, and never uses them
+        vectors = vectors[: config.get("num_virtual_tokens")]
+    return kind(vectors.astype(np.float32), base, notes.get("made", {"method": config["peft_type"]}))
 
 
 def peft_config(prompt: Trained) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def peft_config(prompt: Trained) -> dict[str, Any]:
         "task_type": base.task,
         "base_model_name_or_path": base.name,
         "num_virtual_tokens": len(prompt),
-        "num_transformer_submodules": 1,
+        "num_transformer_submodules": 1,  # of an encoder with a decoder the encoder alone
         "num_layers": base.layers,
         "inference_mode": True,
     }

@@ -5,15 +5,17 @@ keys and values, D head size.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from templates.soft.base import Base, base_of
+from templates.soft.prompt import Prefix, SoftPrompt, Trained
+from templates.soft.recompute import recomputed
 from templates.soft.rows import Batch, Labelled, Row, as_batch, row_of
 from templates.template import Template
 
@@ -33,6 +35,7 @@ class Frozen:
 
     model: Any
     tokenizer: Any
+    kinds: ClassVar[tuple[type[Trained], ...]] = (SoftPrompt, Prefix)  # what can be trained for it
 
     @cached_property
     def base(self) -> Base:
@@ -73,7 +76,7 @@ class Frozen:
         """Within, no weight is to be trained, and nothing is dropped out; afterwards all is as it was.
 
         Args:
-            recompute: layers keep no activations, and run again when a gradient goes through them.
+            recompute: see `recomputed`.
             learning: the model's own weights that are to be trained all the same.
         """
         wanted = {weight: weight.requires_grad for weight in self.model.parameters()}
@@ -82,25 +85,14 @@ class Frozen:
         for weight in learning:
             weight.requires_grad = True
         self.model.eval()
-        if recompute:
-            self._recompute()
         try:
-            yield
+            with recomputed(self.model) if recompute else nullcontext():
+                yield
         finally:
-            if recompute:
-                self.model.gradient_checkpointing_disable()
             for weight, was in wanted.items():
                 weight.requires_grad = was
             for module, was in training.items():
                 module.training = was
-
-    def _recompute(self) -> None:
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        for module in self.model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = True  # it alone, without what is in it: nothing is dropped out
 
     def loss(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """Cross-entropy of the batch's answer tokens, summed."""
@@ -124,8 +116,17 @@ class Frozen:
             return (inputs[0][:, :0],)  # no logits here
 
         with self._at_output(take):
-            self._run(batch, prompt)
+            self.run(batch, prompt)
         return found[0]
+
+    def run(self, batch: Batch, prompt: Tensor | None) -> Any:
+        """What the model makes of the rows."""
+        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
+        return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
+
+    def run_one(self) -> Any:
+        """What the model makes of one token, whichever it is."""
+        return self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's logits for what its output layer is given, [A, V].
@@ -134,7 +135,7 @@ class Frozen:
         token, in the place of whose hidden state these are put.
         """
         with self._at_output(lambda _, inputs: (hidden[None].to(inputs[0].dtype),)):
-            logits: Tensor = self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device)).logits
+            logits: Tensor = self.run_one().logits
         return logits[0].float()
 
     def logprobs(self, batch: Batch, prompt: Tensor | None) -> list[Tensor]:
@@ -152,11 +153,6 @@ class Frozen:
         size = max(1, _LOGITS // len(self.embeddings))
         for start in range(0, len(targets), size):
             yield hidden[start : start + size], targets[start : start + size]
-
-    def _run(self, batch: Batch, prompt: Tensor | None) -> None:
-        """Let the model run over the batch, as far as its output layer."""
-        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
-        self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
 
     def _embedded(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """[B, T, H]: the tokens' embeddings, with the prompt's rows where soft tokens stand."""

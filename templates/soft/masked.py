@@ -21,6 +21,7 @@ from templates.soft.base import Base
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Batch, Labelled, Row, row_of
 from templates.template import Template
+from templates.tokens import affixes
 
 
 @dataclass(eq=False)
@@ -76,7 +77,7 @@ class Masked(Frozen):
         """The rows as one batch, masks in the places of their answers, where the model computes."""
         return as_masked(rows, self.mask, self.special[1], self.device)
 
-    def _run(self, batch: Batch, prompt: Tensor | None) -> None:
+    def run(self, batch: Batch, prompt: Tensor | None) -> Any:
         """Of a prefix the text begins at position P, as everywhere.
 
         transformers itself does so for token ids (BERT by the cache's length, RoBERTa by that and its padding), but for
@@ -92,7 +93,7 @@ class Masked(Frozen):
                 "position_ids": torch.arange(start, start + batch.ids.shape[1], device=self.device)[None],
                 "use_cache": False,
             }
-        self.model(inputs_embeds=self._embedded(batch, prompt), attention_mask=seen, **more)
+        return self.model(inputs_embeds=self._embedded(batch, prompt), attention_mask=seen, **more)
 
     def _cache(self, prefix: Tensor, rows: int) -> Any:
         if "past_key_values" not in signature(self.model.base_model.forward).parameters:
@@ -123,14 +124,6 @@ class _Opening:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)
-
-
-def affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before a text, and those that it puts after."""
-    bare = list(tokenizer.encode("a", add_special_tokens=False))
-    whole = list(tokenizer.encode("a", add_special_tokens=True))
-    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
-    return whole[:start], whole[start + len(bare) :]
 
 
 def as_masked(rows: Sequence[Row], mask: int, ends: Sequence[int], device: Any = "cpu") -> Batch:

@@ -45,7 +45,7 @@ def train(
 
     Args:
         method: what is trained: `PromptTuning()`, `PTuning()`, `PrefixTuning()`, …
-        model: a causal or a masked language model of transformers.
+        model: of transformers: a causal or a masked language model, or an encoder with a decoder.
         tokenizer: its own.
         examples: with answers; what the prompt is to bring the model to say.
         template: how questions and answers are worded; with soft slots the soft prompt stands there, else in front.
@@ -71,6 +71,11 @@ def train(
         raise UserError(
             f"{type(method).__name__} trains keys and values, which layers that run again (recompute) do not take; "
             "train it without, in smaller batches"
+        )
+    if method.kind not in frozen.kinds:
+        raise UserError(
+            f"{type(method).__name__} trains a {method.kind.__name__}, which {frozen.base.name!r} "
+            f"({model.config.model_type}) cannot take here; train {' or '.join(one.__name__ for one in frozen.kinds)}s"
         )
     module = method.module(frozen, template, settings.seed).to(frozen.device)
     tokens = len(module())

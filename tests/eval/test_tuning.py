@@ -6,6 +6,7 @@ import pytest
 from icl.tiny import NAME, TINY
 from templates.soft import Prefix, SoftPrompt
 from tests.eval.command import icl, report, rows
+from tests.shapes import make_pair
 
 LABELS = ("--task", "labels", "--labels", "data")
 SHORT = ("--steps", 6, "--batch", 8, "--limit", 40)
@@ -121,6 +122,20 @@ def test_files_templates_and_labels_of_ones_own(tmp_path: Path) -> None:
     bad = icl(*words, "--dev", tmp_path / "b.jsonl", "--labels", "sea=dax,farm=fep", "--out", tmp_path / "q")
     assert bad.returncode == 2
     assert "'b7' has the label 'space', and the verbalizer has ['sea', 'farm']" in bad.stderr
+
+
+def test_an_encoder_with_a_decoder_is_tuned(tmp_path: Path, tiny_model: Path) -> None:
+    """By the same command; it says that no backend runs it, and refuses prefixes."""
+    model = make_pair("t5", tiny_model, tmp_path / "t5")
+    words = (*LABELS, *SHORT, "--model", model)
+    done = icl("tune", "prompt-tuning", *words, "--out", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    assert "icl eval" not in done.stdout
+    assert "backends run causal models alone" in done.stdout
+    assert SoftPrompt.load(tmp_path / "p").base.task == "SEQ_2_SEQ_LM"
+    refused = icl("tune", "prefix-tuning", *words, "--out", tmp_path / "q")
+    assert refused.returncode == 2
+    assert "(t5) cannot take here; train SoftPrompts" in refused.stderr
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from templates.soft.frozen import Frozen
-from templates.soft.masked import affixes
 from templates.soft.prompt import SoftPrompt
 from templates.soft.rows import Batch, Labelled, Row, rows_of
 from templates.template import Template, soft_slots, spelt
+from templates.tokens import affixes
 
 _CHECKED = 4  # examples in which a candidate's text is cut into tokens again
 

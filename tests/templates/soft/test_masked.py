@@ -15,8 +15,9 @@ from templates.errors import DataError, Unsupported, UserError
 from templates.soft import Base, Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
 from templates.soft.families import frozen_of
 from templates.soft.frozen import Frozen
-from templates.soft.masked import Masked, affixes, as_masked
+from templates.soft.masked import Masked, as_masked
 from templates.soft.rows import Row
+from templates.tokens import affixes
 from tests.masked import examples
 
 TEMPLATE = Template("{text} : {answer}", verbalizer=Verbalizer({"one": ["one"], "two": ["two"]}))
@@ -210,7 +211,7 @@ def test_kinds_of_models_are_told_apart(taught: Path, tiny_model: Path) -> None:
     """Masked, causal, and neither: an encoder alone says no words."""
     assert type(frozen_of(AutoModelForMaskedLM.from_pretrained(taught), None)) is Masked
     assert type(frozen_of(AutoModelForCausalLM.from_pretrained(tiny_model), None)) is Frozen
-    with pytest.raises(UserError, match=r"is a (Bert|Roberta)Model; load it with AutoModelForCausalLM or"):
+    with pytest.raises(UserError, match=r"is a (Bert|Roberta)Model; load it with AutoModelForCausalLM, "):
         frozen_of(AutoModel.from_pretrained(taught), None)
 
 

@@ -15,6 +15,7 @@ from templates import Template, Verbalizer, load_template
 from templates.errors import DataError, Diverged, RunMismatch, UserError
 from templates.soft import Training
 from templates.soft.baselines import IA3, Baseline, BitFit, Full, LoRA, finetune, read_notes
+from templates.soft.baselines.adapters import merged
 from templates.soft.baselines.tuned import Weights
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch, rows_of
@@ -133,6 +134,21 @@ def test_peft_loads_the_adapter(method: Baseline, tokenizer: Any, template: Temp
         assert torch.allclose(theirs(input_ids=tokens).logits, merged(tokens).logits, atol=1e-4)
         assert not torch.allclose(merged(tokens).logits, bundled()(tokens).logits, atol=1e-3)
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == TINY
+
+
+@pytest.mark.parametrize("method", [LoRA(2), IA3()], ids=str)
+def test_adapters_go_into_each_architecture(method: Baseline, shape: Path) -> None:
+    """Whichever way its layers lie; merged, they say what they said beside the weights."""
+    needs(method)
+    model, ids = AutoModelForCausalLM.from_pretrained(shape).eval(), torch.tensor([[0, 40, 41, 42]])
+    begun = method.begin(model, 0)
+    with torch.no_grad():
+        for weight in begun.weights:
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) / 8)
+        beside = model(ids).logits
+        merged(begun.adapter)
+        assert torch.allclose(model(ids).logits, beside, atol=1e-4)
+        assert not torch.allclose(AutoModelForCausalLM.from_pretrained(shape).eval()(ids).logits, beside, atol=1e-2)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)

@@ -1,0 +1,35 @@
+"""Less memory for more time: layers that keep no activations, and run again when a gradient goes through them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+
+@contextmanager
+def recomputed(model: Any) -> Iterator[None]:
+    """Within, the model's layers run again for gradients (Chen et al. 2016, arXiv:1604.06174), and nothing is dropped.
+
+    transformers does this for layers in training mode alone, in which some (BART's, OPT's) drop activations; so a
+    layer is in training mode until it begins to run, and again when it has run.
+
+    Args:
+        model: of transformers, in evaluation mode.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    def begin(layer: Any, _: Any) -> None:
+        layer.training = False
+
+    def end(layer: Any, *_: Any) -> None:
+        layer.training = True
+
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with ExitStack() as afterwards:
+        afterwards.callback(model.gradient_checkpointing_disable)
+        for layer in model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                afterwards.callback(setattr, layer, "training", layer.training)
+                afterwards.callback(layer.register_forward_pre_hook(begin).remove)
+                afterwards.callback(layer.register_forward_hook(end, always_call=True).remove)
+                layer.training = True
+        yield
