@@ -111,7 +111,7 @@ def test_rows_are_what_both_sides_see(t5: Path) -> None:
     assert frozen.row(front, Example("x", {"q": "pens"}), "cats", 100, end=False).tokens == (0, 0, 0, *asked, 1, *said)
     batch = frozen.batch([row, Row((7, 1, 9), (-1,) * 3, 1)])
     assert batch.said.tolist() == [[2, *said], [2, *[2] * len(said)]]
-        assert batch.seen is not None
+    assert batch.seen is not None
     assert batch.seen.sum(1).tolist() == [len(asked) + 4, 2]
     with pytest.raises(
         DataError, match=r"'x' has \d+ tokens of prompt and \d+ of answer, and there is room for 4 each"
