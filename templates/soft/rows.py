@@ -105,8 +105,17 @@ class Rowing(Protocol):
         ...
 
 
-def rows_of(model: Rowing, template: Template, examples: Sequence[Labelled], room: int) -> list[Row]:
-    """A row for each example, with its own answer.
+def rows_of(
+    model: Rowing, template: Template, examples: Sequence[Labelled], room: int, *, end: bool = False
+) -> list[Row]:
+    """A row for each example, with its own answer, to its end where answers are free.
+
+    Args:
+        model: makes the rows.
+        template: that words them.
+        examples: with answers.
+        room: tokens that the model has room for.
+        end: whether labels have their end too.
 
     Raises:
         DataError: an example without an answer, or with a label that the template's verbalizer does not have; names it.
@@ -121,7 +130,7 @@ def rows_of(model: Rowing, template: Template, examples: Sequence[Labelled], roo
                 f"example {example.id!r} has the label {example.answer!r}, and the verbalizer has {list(labels)}; "
                 "give it words for that label, or leave the example out"
             )
-        rows.append(model.row(template, example, example.answer, room, end=labels is None))
+        rows.append(model.row(template, example, example.answer, room, end=end or labels is None))
     return rows
 
 

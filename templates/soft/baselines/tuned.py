@@ -89,6 +89,9 @@ def finetune(
 ) -> Tuned:
     """Train weights of the model on the examples; unlike `train`, this changes the model that is given.
 
+    The end of a label is learnt with it: a model whose weights have changed does not know any more where to stop, while
+    one with a prompt does. The dev set is judged as for prompts.
+
     Args:
         method: which weights: `LoRA()`, `IA3()`, `BitFit()`, `Full()`.
         model: of transformers; afterwards it has what was learnt in its weights. After an error, load it again.
@@ -109,7 +112,7 @@ def finetune(
     wordless(method, template, examples)
     frozen = frozen_of(model, tokenizer)
     base, size = frozen.base, frozen.size
-    rows = rows_of(frozen, template, examples, frozen.context)
+    rows = rows_of(frozen, template, examples, frozen.context, end=True)
     judge = Judge(frozen, template, dev, frozen.context, settings.batch) if dev else None
     begun = method.begin(model, settings.seed)
     if narrow := {str(weight.dtype) for weight in begun.weights} - {"torch.float32"}:
