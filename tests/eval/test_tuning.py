@@ -102,9 +102,15 @@ def test_baselines_run_beside_prompts(tmp_path: Path) -> None:
     table = icl("prompts", tmp_path, COLUMNS="200").stdout
     assert "516 weights (0.056 %)" in table
     assert "920,192 weights (100 %)" in table
-    shots = ("eval", "labels", "-k", 0, "--limit", 4, "--backend", "transformers")
-    told = icl(*shots, "--model", whole["lora"], "--out", tmp_path / "run")
+
+
+def test_a_tuned_model_stops_where_a_label_ends(tmp_path: Path) -> None:
+    """It says the label and nothing behind it: an adapter in its weights, run as any model is."""
+    assert icl("tune", "lora", *LABELS, "--steps", 150, "--out", tmp_path / "lora").returncode == 0
+    shots = ("eval", "labels", "-k", 0, "--limit", 100, "--backend", "transformers")
+    told = icl(*shots, "--model", tmp_path / "lora" / "merged", "--out", tmp_path / "run")
     assert told.returncode == 0, told.stderr
+    assert report(tmp_path / "run")["accuracy"]["value"] > 0.9
 
 
 def test_files_templates_and_labels_of_ones_own(tmp_path: Path) -> None:

@@ -43,8 +43,7 @@ class Baseline(Protocol):
 class LoRA:
     """W + alpha/rank · B·A in the place of each linear layer's W, B zero at first (Hu et al. 2021, arXiv:2106.09685).
 
-    Measured: 100 % right with each of the rates 5e-4, 2e-3 and 5e-3 (losses 0.053, 0.002, 0.001); on models of billions
-    of weights 2e-4 is usual.
+    Measured: 94 %, 100 % and 100 % right with rates 5e-4, 2e-3 and 5e-3; on models of billions of weights 2e-4 is usual.
 
     Args:
         rank: rows of A, columns of B.
@@ -75,7 +74,7 @@ class LoRA:
 class IA3:
     """Learnt factors for keys, values and the inner width of feed-forward layers, all one at first.
 
-    Liu et al. 2022, arXiv:2205.05638, section 3.3. Measured: 94 %, 100 % and 100 % right with rates 0.01, 0.03 and 0.1.
+    Liu et al. 2022, arXiv:2205.05638, section 3.3. Measured: 78 %, 100 % and 100 % right with rates 0.03, 0.1 and 0.2.
 
     Args:
         targets: names of the layers, in PEFT's way; none: PEFT's own choice for the model's type.
@@ -84,7 +83,7 @@ class IA3:
 
     targets: tuple[str, ...] = ()
     feedforward: tuple[str, ...] = ()
-    rate: ClassVar[float] = 0.03
+    rate: ClassVar[float] = 0.1
 
     def begin(self, model: Any, seed: int) -> Begun:
         """Layers with factors beside them."""
@@ -98,10 +97,10 @@ class IA3:
 class BitFit:
     """The bias terms alone (Ben Zaken et al. 2021, arXiv:2106.10199).
 
-    Measured: 54 %, 71 % and 78 % right with rates 3e-3, 1e-2 and 3e-2; in 400 steps 97 % with 3e-2, 45 % with 0.1.
+    Measured: 62 %, 76 % and 76 % right with rates 0.03, 0.05 and 0.1; in 400 steps 90 % with 0.05.
     """
 
-    rate: ClassVar[float] = 3e-2
+    rate: ClassVar[float] = 0.05
 
     def begin(self, model: Any, _: int) -> Begun:
         """The biases.
