@@ -14,7 +14,7 @@ from templates import Template, load_template
 from templates.soft import Method, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, cut, rows_of
-from templates.soft.training import Run
+from templates.soft.run import Run
 
 P, BATCH = 20, 16
 STEPS = Training(batch=BATCH, schedule="constant", warmup=0, clip=0.0)  # as PEFT's loop: no schedule, nothing clipped

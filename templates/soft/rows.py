@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POOL = 64  # batches within which rows are sorted by length
+_RUN = 512  # tokens that cost as much as a run of the model costs whatever its tokens
 
 
 class Labelled(Protocol):
@@ -166,6 +167,30 @@ def epoch(rows: Sequence[Row], size: int, seed: str) -> list[list[Row]]:
     batches = [list(batch) for pool in pools for batch in cut(pool, size)]
     random.shuffle(batches)
     return batches
+
+
+def groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """The rows of a batch in groups of like length, so that their padding and their runs together cost the least.
+
+    Batches of `epoch` mostly are one group; batches that mix lengths would be half padding.
+
+    >>> def row(size):
+    ...     return Row((0,) * size, (-1,) * size, 1)
+    >>> [[len(one.tokens) for one in its] for its in groups([row(100), row(1200), row(110), row(1000)])]
+    [[100, 110], [1000, 1200]]
+    """
+    ordered = sorted(rows, key=lambda row: len(row.tokens))
+    best: list[tuple[int, int]] = [(0, 0)]  # of the first n rows: what they cost, and where their last group begins
+    for stop, row in enumerate(ordered, start=1):
+        costs = [(best[start][0] + (stop - start) * len(row.tokens) + _RUN, start) for start in range(stop)]
+        best.append(min(costs))
+    found: list[Sequence[Row]] = []
+    stop = len(ordered)
+    while stop:
+        start = best[stop][1]
+        found.insert(0, ordered[start:stop])
+        stop = start
+    return found
 
 
 def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:

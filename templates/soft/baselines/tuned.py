@@ -18,8 +18,8 @@ from templates.soft.families import frozen_of
 from templates.soft.folder import replaced
 from templates.soft.made import cost, made_of, worth
 from templates.soft.rows import Labelled, rows_of
+from templates.soft.run import Run, identity_of
 from templates.soft.settings import Training
-from templates.soft.training import Run, identity_of
 from templates.template import Template
 
 

@@ -19,7 +19,7 @@ from templates.errors import DataError, Diverged, RunMismatch, StorageError, Use
 from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
 from templates.soft.frozen import Frozen
 from templates.soft.rows import as_batch, epoch, rows_of
-from templates.soft.training import Run
+from templates.soft.run import Run
 
 METHODS: list[Method] = [
     PromptTuning(4),

@@ -19,7 +19,7 @@ from templates.soft.baselines.adapters import merged
 from templates.soft.baselines.tuned import Weights
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch, rows_of
-from templates.soft.training import Run
+from templates.soft.run import Run
 from tests.shapes import SHAPES
 
 if TYPE_CHECKING:
