@@ -140,16 +140,17 @@ def _trained(  # noqa: PLR0917 - what a training needs
     """Train with the method, save it, and say what there is now."""
     from eval.prompts import of_notes, of_prompt
     from templates.soft import train
-    from templates.soft.baselines import Baseline, LinearProbe, finetune, probe
+    from templates.soft.baselines import Baseline, LinearProbe, Tuned, finetune, probe
+    from templates.soft.devices import devices
 
     if isinstance(method, LinearProbe):
         probed = probe(method, *loaded, learnt, worded, dev=judged, training=settings)
         return of_notes(probed.save(out), probed.notes)
-    if isinstance(method, Baseline):
-        tuned = finetune(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
-        return of_notes(tuned.save(out), tuned.notes)
-    prompt = train(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
-    return of_prompt(prompt.save(out), prompt)
+    loop = finetune if isinstance(method, Baseline) else train
+    found = loop(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
+    if not devices().first:
+        raise typer.Exit  # the first process writes what all of them found
+    return of_notes(found.save(out), found.notes) if isinstance(found, Tuned) else of_prompt(found.save(out), found)
 
 
 def _options(listed: "Listed", model: str) -> str:
@@ -207,9 +208,10 @@ def _model(model: str, dtype: str, device: str | None, method: Any) -> tuple[Any
     from icl.backends.tokens import configuration, load_tokenizer, unloadable
     from icl.tiny import located
     from templates.soft.baselines import BitFit, Full
+    from templates.soft.devices import devices
     from templates.soft.families import loader_of
 
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or devices().own or ("cuda" if torch.cuda.is_available() else "cpu")
     name = located(model)
     if dtype == "auto" and isinstance(method, (BitFit, Full)):
         dtype = "float32"  # small steps of the model's own weights are lost in 16 bits

@@ -6,7 +6,7 @@ Dimensions: P soft tokens, W numbers of one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from templates.errors import Diverged
 from templates.soft import checkpoint
 from templates.soft.dev import Dev, Judge
+from templates.soft.devices import devices
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, epoch, groups
 from templates.soft.settings import Training
@@ -62,7 +63,7 @@ class Run:
         judge: Judge | None,
     ) -> None:
         self.frozen, self.module, self.settings, self.rate = frozen, module, settings, rate
-        self.judge = judge
+        self.judge, self.devices = judge, devices()
         self.optimizer = settings.optimizer_of(list(module.parameters()), rate)
         self.best: Best | None = None
         self.done = self.waited = 0  # steps; looks at the dev set without a better one
@@ -77,7 +78,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             self._restore(checkpoint.kept(folder, identity))
         settings = self.settings
-        with tqdm(total=settings.steps, initial=self.done, desc="steps", leave=False, delay=1.0, disable=None) as bar:
+        silent = None if self.devices.first else True  # None: where there is no terminal
+        with tqdm(total=settings.steps, initial=self.done, desc="steps", leave=False, delay=1, disable=silent) as bar:
             while self.done < settings.steps and not self._waited_enough:
                 loss = self.step()
                 bar.update()
@@ -85,13 +87,15 @@ class Run:
                 last = self.done == settings.steps
                 if self.judge and (self.done % settings.evaluate_every == 0 or last):
                     self._judge(self.judge)
-                if folder and (self.done % settings.keep_every == 0 or last or self._waited_enough):
+                due = self.done % settings.keep_every == 0 or last or self._waited_enough
+                if folder and due and self.devices.first:
                     checkpoint.keep(folder, self._state(), identity)
 
     def step(self) -> float:
         """One step of the optimizer; the mean loss of an answer's token before it.
 
-        What stands behind the prompt runs once, however many batches there are; a batch runs in groups of like length.
+        What stands behind the prompt runs once, however many batches there are. A batch runs in groups of like length,
+        and where several devices train, each runs its share of it.
         """
         self.optimizer.zero_grad()
         prompt: Tensor | None = self.module()
@@ -99,10 +103,11 @@ class Run:
         first = self.done * self.settings.accumulate
         batches = [self._batch(first + number) for number in range(self.settings.accumulate)]
         total, tokens = 0.0, sum(row.answer for batch in batches for row in batch)
-        for some in (some for batch in batches for some in groups(batch)):
+        for some in (some for batch in batches for some in groups(self.devices.share(batch))):
             loss = self.frozen.loss(self.frozen.batch(some), leaf) / tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
+        total = self._together(total, self.module.parameters() if leaf is None else [leaf])
         self._check(total)
         if prompt is not None and leaf is not None:
             prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]
@@ -114,6 +119,18 @@ class Run:
         self.optimizer.step()
         self.done += 1
         return total
+
+    def _together(self, loss: float, learning: Iterable[Tensor]) -> float:
+        """The loss of all devices, whose gradients are summed in place."""
+        if self.devices.count == 1:
+            return loss
+        total = torch.tensor(loss, dtype=torch.float64, device=self.frozen.device)
+        grads = []
+        for one in learning:
+            one.grad = torch.zeros_like(one) if one.grad is None else one.grad  # of an empty share there is none
+            grads.append(one.grad)
+        self.devices.summed([total, *grads])
+        return total.item()
 
     def found(self) -> dict[str, Tensor]:
         """The best, or the last where none was judged: the prompt [P, W] as "prompt", or weights by their names."""
