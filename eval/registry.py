@@ -40,6 +40,7 @@ REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "prompt-tuning": "templates.soft:PromptTuning",
             "p-tuning": "templates.soft:PTuning",
             "prefix-tuning": "templates.soft:PrefixTuning",
+            "p-tuning-v2": "templates.soft:PTuningV2",
             # Of the model's own weights, for comparison.
             "lora": "templates.soft.baselines:LoRA",
             "ia3": "templates.soft.baselines:IA3",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from templates.soft.base import Base, base_of
-from templates.soft.methods import Method, PrefixTuning, PromptTuning, PTuning
+from templates.soft.methods import Method, PrefixTuning, PromptTuning, PTuning, PTuningV2
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 from templates.soft.settings import Training
 
@@ -14,6 +14,7 @@ __all__ = [
     "Base",
     "Method",
     "PTuning",
+    "PTuningV2",
     "Prefix",
     "PrefixTuning",
     "PromptTuning",

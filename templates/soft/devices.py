@@ -56,7 +56,7 @@ def devices() -> Devices:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Devices()
     try:
-        from accelerate import PartialState  # type: ignore[import-untyped]  # it has no types
+        from accelerate import PartialState
     except ImportError as error:
         raise Unsupported(f"several processes need accelerate ({error}); pip install accelerate") from error
     state = PartialState()

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from templates.errors import UserError
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
-from templates.soft.start import Init
+from templates.soft.start import Init, PrefixInit
 from templates.template import Template
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from templates.soft.frozen import Frozen
-
-
-PrefixInit = Literal["text", "vocabulary", "random", "zero"]
 
 
 class Method(Protocol):
@@ -133,7 +130,7 @@ class PrefixTuning:
             comparison.
         text: for init="text".
         inner: width of the MLP (tanh) through which the prefix is trained, and which is dropped when it is done
-            (section 4.3); 0 trains keys and values themselves.
+            (section 4.3); 0 trains keys and values themselves, as `PTuningV2` does.
     """
 
     tokens: int = 20
@@ -158,23 +155,43 @@ class PrefixTuning:
     def module(self, frozen: "Frozen", _: Template, seed: int) -> "nn.Module":
         """Keys and values, behind an MLP or not."""
         from templates.soft.modules import Direct, Widened
+        from templates.soft.start import keys_and_values
 
-        start = self._start(frozen, seed)
+        start = keys_and_values(frozen, self.tokens, self.init, self.text, seed)
         parts = frozen.base.layers * 2
         if self.inner == 0:
             return Direct(start, parts)
         return Widened(start, parts, hidden=frozen.base.hidden, inner=self.inner, seed=seed)
 
-    def _start(self, frozen: "Frozen", seed: int) -> "Tensor":
-        import torch
 
-        from templates.soft.start import activations, sampled, text_ids
+@dataclass(frozen=True)
+class PTuningV2:
+    """Deep prompts: keys and values of P tokens in every layer, trained as they are.
 
-        base = frozen.base
-        if self.init in {"text", "vocabulary"}:
-            ids = text_ids(frozen.tokenizer, self.text) if self.init == "text" else sampled(frozen, self.tokens, seed)
-            return activations(frozen, [ids[place % len(ids)] for place in range(self.tokens)])
-        shape = (self.tokens, base.layers * 2 * base.kv_heads * base.head_size)
-        if self.init == "zero":
-            return torch.zeros(shape)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    Liu et al. 2022, arXiv:2110.07602. Unlike prefix tuning there is no MLP. The answer is a label's word: of the two
+    ways in section 3.3 the one that an engine can serve; a classifier of its own it cannot.
+
+    Args:
+        tokens: P; simple classification wants fewer than 20, hard sequence tasks around 100 (section 3.3).
+        init: as in `PrefixTuning`.
+        text: for init="text".
+    """
+
+    tokens: int = 20
+    init: PrefixInit = "vocabulary"
+    text: str = ""
+    kind: ClassVar[type[Trained]] = Prefix
+    inits: ClassVar[tuple[str, ...]] = get_args(PrefixInit)
+    rate: ClassVar[float] = 0.03
+
+    def __post_init__(self) -> None:
+        """Refuse nothing to train."""
+        _positive(self, tokens=self.tokens)
+        _known(self, self.init)
+
+    def module(self, frozen: "Frozen", _: Template, seed: int) -> "nn.Module":
+        """Keys and values themselves."""
+        from templates.soft.modules import Direct
+        from templates.soft.start import keys_and_values
+
+        return Direct(keys_and_values(frozen, self.tokens, self.init, self.text, seed), frozen.base.layers * 2)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from templates.soft.frozen import Frozen
 
 Init = Literal["labels", "vocabulary", "text", "uniform"]
+PrefixInit = Literal["text", "vocabulary", "random", "zero"]
 
 _COMMON = 5000  # tokens that are sampled from: tokenizers number the most common ones first
 _WIDTH = 0.5  # of the uniform distribution, on either side
@@ -67,6 +68,29 @@ def text_ids(tokenizer: Any, text: str) -> Sequence[int]:
     if not ids:
         raise UserError("to begin with a text, give one: init='text', text='Classify the review:'")
     return ids
+
+
+def keys_and_values(frozen: "Frozen", tokens: int, init: PrefixInit, text: str, seed: int) -> "Tensor":
+    """Keys and values [P, L·2·K·D] for a prefix to begin with.
+
+    Args:
+        frozen: the model.
+        tokens: P.
+        init: "text": those that the model has for the text, again and again; "vocabulary": for sampled words; "random"
+            and "zero", for comparison.
+        text: for "text".
+        seed: of what is drawn.
+    """
+    import torch
+
+    base = frozen.base
+    if init in {"text", "vocabulary"}:
+        ids = text_ids(frozen.tokenizer, text) if init == "text" else sampled(frozen, tokens, seed)
+        return activations(frozen, [ids[place % len(ids)] for place in range(tokens)])
+    shape = (tokens, base.layers * 2 * base.kv_heads * base.head_size)
+    if init == "zero":
+        return torch.zeros(shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def activations(frozen: "Frozen", ids: Sequence[int]) -> "Tensor":

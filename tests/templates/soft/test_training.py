@@ -16,7 +16,7 @@ from icl import Example
 from icl.tiny import TINY
 from templates import Template, Verbalizer, load_template
 from templates.errors import DataError, Diverged, RunMismatch, StorageError, UserError
-from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
+from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, Training, train
 from templates.soft.frozen import Frozen
 from templates.soft.rows import as_batch, epoch, rows_of
 from templates.soft.run import Run
@@ -26,7 +26,7 @@ METHODS: list[Method] = [
     PTuning(4, encoder="lstm"),
     PTuning(4),
     PrefixTuning(4),
-    PrefixTuning(4, inner=0),
+    PTuningV2(4),
 ]
 FEW = Training(steps=4, batch=4, warmup=1, evaluate_every=2, keep_every=2)
 EPISODE = labels.Episode(3)
