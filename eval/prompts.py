@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,18 +59,41 @@ def of_notes(path: Path, notes: "Notes") -> Listed:
 
 def prompts_command(
     folder: Annotated[Path, typer.Argument(help="Where to look, with all folders below.")] = Path("prompts"),
+    nearest: Annotated[
+        int, typer.Option(min=0, help="So many nearest tokens of each soft token; loads the models they are for.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """List trained prompts and tuned models: of which model, by which method, how many weights, how good."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; say where the prompts are")
     found = _found(folder)
+    if nearest:
+        found = [replace(one, own={**one.own, "nearest": in_words(one, nearest)}) for one in found]
     if as_json:
         typer.echo(json.dumps([one.described() for one in found], indent=1, default=str))
     elif found:
         show(table(found))
+        for one in found:
+            if words := one.own.get("nearest"):
+                typer.echo(f"\n{one.path}, nearest tokens with their cosines:")
+                typer.echo("\n".join(f"{number:4}  {'  '.join(its)}" for number, its in enumerate(words)))
     else:
         typer.echo(f"no trained prompts in {folder}")
+
+
+def in_words(listed: Listed, count: int) -> list[list[str]]:
+    """For each token of a soft prompt the nearest tokens of its model; of anything else nothing."""
+    from eval.models import load_model
+    from templates.soft import SoftPrompt
+    from templates.soft.discrete.nearest import nearest_tokens
+    from templates.soft.families import frozen_of
+
+    if listed.kind != SoftPrompt.__name__:
+        return []
+    frozen = frozen_of(*load_model(listed.base.name))
+    near = nearest_tokens(SoftPrompt.load(listed.path), frozen, count)
+    return [[f"{one.token!r} {one.cosine:.2f}" for one in its] for its in near]
 
 
 def table(found: Sequence[Listed]) -> Any:

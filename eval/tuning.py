@@ -205,17 +205,10 @@ def _verbalizer(labels: str, examples: "Sequence[Example]") -> "Verbalizer":
 def _model(model: str, dtype: str, device: str | None, method: Any) -> tuple[Any, Any]:
     import torch
 
-    from icl.backends.tokens import configuration, load_tokenizer, unloadable
-    from icl.tiny import located
+    from eval.models import load_model
     from templates.soft.baselines import BitFit, Full
     from templates.soft.devices import devices
-    from templates.soft.families import loader_of
 
-    where = device or devices().own or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = located(model)
     if dtype == "auto" and isinstance(method, (BitFit, Full)):
         dtype = "float32"  # small steps of the model's own weights are lost in 16 bits
-    try:
-        return loader_of(configuration(name)).from_pretrained(name, dtype=dtype).to(where), load_tokenizer(name)
-    except (OSError, ValueError) as error:
-        raise unloadable("model", name, error) from error
+    return load_model(model, dtype, device or devices().own or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -73,6 +73,10 @@ def test_prompts_are_listed(tmp_path: Path) -> None:
     table = icl("prompts", tmp_path).stdout
     assert "PrefixTuning" in table
     assert NAME in table
+    near = icl("prompts", tmp_path, "--nearest", 2).stdout.splitlines()
+    begins = next(place for place, line in enumerate(near) if "nearest tokens with their cosines:" in line)
+    assert len(near) - begins - 1 == 20
+    assert near[begins + 1].count("'") == 4
     assert "no trained prompts in" in icl("prompts", tmp_path / "lora").stdout
     assert icl("prompts", tmp_path / "nowhere").returncode == 2
 
