@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("docs/pipelines.md",)
+PAGES = ("docs/pipelines.md", "docs/soft_prompts.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
