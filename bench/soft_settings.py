@@ -20,6 +20,7 @@ P, BATCH = 20, 16
 STEPS = Training(batch=BATCH, schedule="constant", warmup=0, clip=0.0)  # as PEFT's loop: no schedule, nothing clipped
 
 Batch = Sequence[Row]
+_LED = "Q: {question}\nA: {rationale} The answer is {answer}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Setting:
         vocabulary: V of the model.
         same: the bar for the same batches.
         whole: the bar for a whole epoch.
-        short: whether the final number alone is the answer.
+        short: whether the final number alone is the answer, and all that leads to it belongs to the prompt.
     """
 
     name: str
@@ -75,8 +76,9 @@ class Case:
         template = load_template("math.cot.v1")
         tokenizer = tokenizer_for(template.demo(example.shown, example.answer or "") for example in examples)
         self.method, self.frozen = setting.method, Frozen(llama(setting.vocabulary), tokenizer)
-        self.template = replace(template, response="{answer}") if setting.short else template
-        self.rows = rows_of(self.frozen, self._placed(), examples, self.frozen.context)
+        self.template = replace(template, text=_LED, response="{answer}") if setting.short else template
+        led = [replace(one, fields={**one.fields, "rationale": one.rationale or ""}) for one in examples]
+        self.rows = rows_of(self.frozen, self._placed(), led if setting.short else examples, self.frozen.context)
 
     def ours(self) -> Fed:
         """A training of ours, at its start."""

@@ -54,6 +54,8 @@ class PrefixConnector(KVConnectorBase_V1):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
+        if vllm_config.model_config.use_mla:
+            raise ValueError("prefixes need a cache of keys and values, and this model keeps latent states instead")
         groups = kv_cache_config.kv_cache_groups
         if len(groups) != 1:
             raise ValueError(f"prefixes need one kind of cache for all layers, and this model has {len(groups)}")
