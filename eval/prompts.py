@@ -120,7 +120,7 @@ def _percent(share: float) -> str:
 
 def _found(folder: Path) -> list[Listed]:
     """In the folder and below; another kind of adapter, or a broken one, is named, and the others are shown."""
-    from templates.errors import DataError
+    from templates.errors import DataError, UserError
     from templates.soft import Trained
     from templates.soft.baselines.folder import NOTES, read_notes
     from templates.soft.folder import CONFIG
@@ -130,6 +130,6 @@ def _found(folder: Path) -> list[Listed]:
         try:
             tuned = (path / NOTES).is_file()
             found.append(of_notes(path, read_notes(path)) if tuned else of_prompt(path, Trained.load(path)))
-        except DataError as error:
+        except (DataError, UserError) as error:
             typer.echo(f"warning: {error}", err=True)
     return found

@@ -71,6 +71,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from eval.prompts import table
     from eval.registry import build
     from templates.soft import Training
+    from templates.soft.folder import check_place
 
     given: dict[str, Any] = {
         "steps": steps,
@@ -81,6 +82,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         "schedule": schedule,
         "patience": patience,
     }
+    check_place(out)
     settings = Training(recompute=recompute, seed=seed, **_said(given))
     if method == "linear-probe" and (stepwise := sorted(_said(given).keys() - {"batch"})):
         named = ", ".join(f"--{name}" for name in stepwise)

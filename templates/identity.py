@@ -41,7 +41,7 @@ def model_identity(model: str, revision: str | None = None) -> str:
 def weights_identity(model: str, revision: str | None = None) -> str:
     """A digest of the weights alone, for a folder; for a model on the hub the revision, empty where none is known."""
     folder = Path(model)
-    if not folder.is_dir():
+    if not model or not folder.is_dir():  # a model that was made in memory has no name
         return revision or ""
     digest = blake2b(digest_size=8)
     for path in _matching(folder, _WEIGHTS):

@@ -91,16 +91,19 @@ class PrefixConnector(KVConnectorBase_V1):  # type: ignore[misc]
         metadata = self._get_connector_metadata()
         if not isinstance(metadata, Loads) or not metadata.loads:
             return
-        for name, layer in forward_context.no_compile_layers.items():
-            cache = getattr(layer, "kv_cache", None)
-            if cache is None or getattr(layer, "kv_sharing_target_layer_name", None):
-                continue
-            for load in metadata.loads:
-                keys, values = self._read(load.prefix)[extract_layer_index(name)][:, load.first :]  # [P, K, D] each
-                places = torch.tensor(load.slots, dtype=torch.int64, device=keys.device)
+        layers = {
+            extract_layer_index(name): layer
+            for name, layer in forward_context.no_compile_layers.items()
+            if getattr(layer, "kv_cache", None) is not None and not getattr(layer, "kv_sharing_target_layer_name", None)
+        }
+        for load in metadata.loads:
+            both = self._read(load.prefix)
+            places = torch.tensor(load.slots, dtype=torch.int64, device=both.device)
+            for number, layer in layers.items():
+                keys, values = both[number][:, load.first :]  # [P, K, D] each
                 heads = own_heads(keys.shape[1], layer.num_kv_heads)
                 layer.impl.do_kv_cache_update(
-                    layer, keys[:, heads].contiguous(), values[:, heads].contiguous(), cache, places
+                    layer, keys[:, heads].contiguous(), values[:, heads].contiguous(), layer.kv_cache, places
                 )
 
     def wait_for_layer_load(self, layer_name: str) -> None:

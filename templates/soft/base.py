@@ -70,7 +70,7 @@ def base_of(name: str, config: Any, revision: str | None = None) -> Base:
     heads = text.num_attention_heads
     return Base(
         name=name,
-        hidden=text.hidden_size,
+        hidden=getattr(text, "word_embed_proj_dim", None) or text.hidden_size,  # OPT has narrower embeddings
         layers=text.num_hidden_layers,
         heads=heads,
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,

@@ -50,7 +50,7 @@ def kept(folder: Path, identity: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         found = state.pop("identity")
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError) as error:
         raise DataError(f"{path} is no checkpoint ({error}); remove it to begin anew") from error
     if found != identity:
         raise RunMismatch(f"{path} is of another training: {found}; this one is {identity}; choose another folder")

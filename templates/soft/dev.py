@@ -61,6 +61,11 @@ class Judge:
             [frozen.row(wordless, example, word, room, end=False) for word in self._words] for example in examples
         ]
 
+    @property
+    def rows(self) -> object:
+        """What it looks at, for whoever compares two of them."""
+        return self._own, self._worded, self._answers
+
     def __call__(self, prompt: "Tensor | None") -> Dev:
         """Run all of them, with the prompt or, where the model itself is trained, without."""
         if self._verbalizer is None:

@@ -46,18 +46,34 @@ class Devices:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
 
+    def as_the_first(self, numbers: list[float], device: Any) -> list[float]:
+        """The first process's numbers, for all of them."""
+        if self.count == 1:
+            return numbers
+        import torch.distributed
+
+        said = torch.tensor(numbers, dtype=torch.float64, device=device)
+        torch.distributed.broadcast(said, src=0)
+        found: list[float] = said.tolist()
+        return found
+
 
 def devices() -> Devices:
     """Those that this process was started with.
 
     Raises:
-        Unsupported: several, and accelerate is not installed.
+        Unsupported: several, and accelerate is not installed, or they do not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted == 1:
         return Devices()
     try:
         from accelerate import PartialState
     except ImportError as error:
         raise Unsupported(f"several processes need accelerate ({error}); pip install accelerate") from error
-    state = PartialState()
+    import torch
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.num_processes != wanted:
+        raise Unsupported(f"{wanted} processes were started, and {state.num_processes} know of each other")
     return Devices(state.num_processes, state.process_index, state.device)

@@ -31,6 +31,8 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
 
 def loader_of(config: Any) -> Any:
     """The class of transformers that loads a model of this configuration with its output layer."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
+    if any(name.endswith("ForMaskedLM") for name in getattr(config, "architectures", None) or ()):
+        return AutoModelForMaskedLM
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from templates.errors import DataError, StorageError
+from templates.errors import DataError, StorageError, UserError
 from templates.soft.base import Base
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "icl_prompt.json"
+TUNED, MERGED = "icl_tuned.json", "merged"  # notes of a tuned model; in an adapter's folder, the whole model with it
 TENSOR = "prompt_embeddings"  # the one tensor that PEFT keeps of a prompt
 KINDS: dict[str, type[Trained]] = {"PROMPT_TUNING": SoftPrompt, "P_TUNING": SoftPrompt, "PREFIX_TUNING": Prefix}
 
@@ -35,15 +36,35 @@ def write(prompt: Trained, folder: Path) -> Path:
     return folder
 
 
+def check_place(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything but one prompt or tuned model.
+
+    Raises:
+        UserError: it does; nothing was touched.
+    """
+    if not folder.exists():
+        return
+    inside = list(folder.iterdir()) if folder.is_dir() else [folder]
+    known = {path.name for path in inside} & {CONFIG, TUNED}
+    other = [path.name for path in inside if path.is_dir() and path.name != MERGED]
+    if inside and (other or not known):
+        raise UserError(
+            f"{folder} holds {(other or [inside[0].name])[0]!r}, which would be lost: it is no folder of one prompt; "
+            f"name a new one, such as {folder / 'NAME'}"
+        )
+
+
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
     """A new folder beside the place, which is moved there when it is whole.
 
     Raises:
         StorageError: disk full, no permission; what was there is untouched.
+        UserError: something else is there.
     """
     from safetensors import SafetensorError
 
+    check_place(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     old = new.with_suffix(".old")
     try:

@@ -26,7 +26,7 @@ def made_of(
     """
     return {
         "method": type(method).__name__,
-        "settings": {**asdict(method), **asdict(settings)},
+        "settings": {**asdict(method), **asdict(settings), "rate": settings.rate or getattr(method, "rate", None)},
         "template": template.name,
         "examples": len(examples),
         "steps": steps,

@@ -36,7 +36,7 @@ class Trained(ABC):
 
     def __post_init__(self) -> None:
         """Refuse what is not a matrix of finite numbers as wide as it should be."""
-        vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
+        vectors = np.array(self.vectors, dtype=np.float32, order="C")  # a copy: digests are of what stays
         if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != self.width:  # noqa: PLR2004 - a matrix
             raise UserError(
                 f"a {type(self).__name__} for {self.base.name!r} has shape [tokens, {self.width}], got "

@@ -149,6 +149,8 @@ class Run:
     def _judge(self, judge: Judge) -> None:
         with torch.no_grad():
             dev = judge(self.module())
+        # What is best, and when to stop, the first device says: others may differ in the last bit.
+        dev = Dev(*self.devices.as_the_first([dev.score, dev.loss], self.frozen.device))
         if self.best is None or dev.better_than(self.best.dev):
             self.best, self.waited = Best(self.done, dev, self._now()), 0
         else:
@@ -186,7 +188,11 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def identity_of(method: object, settings: Training, template: Template, rows: Sequence[Row], frozen: Frozen) -> str:
-    """Which training it is: one that goes on must have begun with the same."""
-    digest = blake2b(repr((template.text, template.response, rows)).encode(), digest_size=8).hexdigest()
-    return f"{method} {settings} data {digest} model {frozen.base.name} {frozen.base.weights}"
+def identity_of(
+    method: object, settings: Training, template: Template, rows: Sequence[Row], judge: Judge | None, frozen: Frozen
+) -> str:
+    """Which training it is: one that goes on must have begun with the same, its dev set included."""
+    data = (template.text, template.response, template.verbalizer, rows, judge.rows if judge else None)
+    digest = blake2b(repr(data).encode(), digest_size=8).hexdigest()
+    base = frozen.base
+    return f"{method} {settings} data {digest} model {base.name} {base.weights} {frozen.embeddings.dtype}"

@@ -21,7 +21,8 @@ class Training:
         batch: rows that run at once.
         accumulate: batches of a step.
         rate: the learning rate, in units of the numbers that a prompt begins with; None is the method's own.
-        optimizer: "adamw" (without decay) or "adafactor" (as Lester et al. 2021: no scaling by parameters, no decay).
+        optimizer: "adamw" or "adafactor" (as Lester et al. 2021: no scaling by parameters), both without decay, which
+            would pull a prompt towards what it began with.
         schedule: "constant", "linear" (down to zero) or "cosine", after the warm-up.
         warmup: steps on which the rate rises.
         clip: longest gradient that is not shortened; 0 shortens none.
@@ -51,7 +52,10 @@ class Training:
         for name in ("steps", "batch", "accumulate", "evaluate_every", "keep_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"a training needs {name} ≥ 1, got {getattr(self, name)}")
-        if self.rate is not None and self.rate <= 0:
+        for name in ("warmup", "clip", "patience"):
+            if getattr(self, name) < 0:
+                raise UserError(f"a training needs {name} ≥ 0, got {getattr(self, name)}")
+        if self.rate is not None and not self.rate > 0:
             raise UserError(f"a learning rate is positive, got {self.rate}")
         for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
             if getattr(self, name) not in known:

@@ -101,6 +101,11 @@ def activations(frozen: "Frozen", ids: Sequence[int]) -> "Tensor":
     cache = DynamicCache(config=frozen.model.config)
     with torch.no_grad():
         frozen.model(input_ids=torch.tensor([ids], device=frozen.device), past_key_values=cache, use_cache=True)
+    kept = {layer.keys.shape[2] for layer in cache.layers}
+    if kept != {len(ids)}:
+        raise UserError(
+            f"a prefix of {len(ids)} tokens is longer than a window of attention, which keeps {min(kept)}; take fewer"
+        )
     layers = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]  # [2, K, P, D] each
     return torch.stack(layers).permute(3, 0, 1, 2, 4).flatten(1).float().cpu()
 

@@ -67,14 +67,16 @@ def train(
             f"{type(method).__name__} trains a {method.kind.__name__}, which {frozen.base.name!r} "
             f"({model.config.model_type}) cannot take here; train {' or '.join(one.__name__ for one in frozen.kinds)}s"
         )
-    module = method.module(frozen, template, settings.seed).to(frozen.device)
+    with frozen.held():  # nothing is dropped out of what a prompt begins with
+        module = method.module(frozen, template, settings.seed).to(frozen.device)
     tokens = len(module())
     placed, room = _placed(method, frozen, template, tokens)
     rows = rows_of(frozen, placed, examples, room)
     judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
+    identity = identity_of(method, settings, placed, rows, judge, frozen)
     with frozen.held(recompute=settings.recompute):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity=identity_of(method, settings, placed, rows, frozen))
+        run.finish(Path(folder) if folder else None, identity)
     vectors = run.found()["prompt"].numpy()
     made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
     judged = worth(run.best.dev if run.best else None, dev)

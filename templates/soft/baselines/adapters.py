@@ -54,7 +54,9 @@ def adapted(model: Any, kind: str, settings: Mapping[str, Any], seed: int) -> Be
         import peft
     except ImportError as error:
         raise UserError("LoRA and IA3 run on PEFT, which is not installed: pip install 'icl-toolkit[peft]'") from error
-    task = "SEQ_2_SEQ_LM" if getattr(model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
+    task = None  # PEFT has none for masked models
+    if model.can_generate():
+        task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # GPT-2's layers lie the other way: PEFT turns it
         torch.manual_seed(seed)

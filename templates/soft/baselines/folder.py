@@ -8,10 +8,9 @@ from typing import Any
 
 from templates.errors import DataError
 from templates.soft.base import Base
-from templates.soft.folder import json_of
+from templates.soft.folder import MERGED, TUNED, json_of
 
-NOTES = "icl_tuned.json"
-MERGED = "merged"  # within an adapter's folder, the whole model with the adapter in its weights
+NOTES = TUNED
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import nn
 from templates.errors import UserError
 from templates.soft.base import Base
 from templates.soft.baselines.adapters import Adapter, merged
-from templates.soft.baselines.folder import MERGED, Notes, write_notes
+from templates.soft.baselines.folder import Notes, write_notes
 from templates.soft.baselines.methods import Baseline
 from templates.soft.dev import Judge
 from templates.soft.families import frozen_of
-from templates.soft.folder import replaced
+from templates.soft.folder import MERGED, replaced
 from templates.soft.made import cost, made_of, worth
 from templates.soft.rows import Labelled, rows_of
 from templates.soft.run import Run, identity_of
@@ -123,7 +123,7 @@ def finetune(
     module = Weights(begun.weights)
     with frozen.held(recompute=settings.recompute, learning=begun.weights):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity_of(method, settings, template, rows, frozen))
+        run.finish(Path(folder) if folder else None, identity_of(method, settings, template, rows, judge, frozen))
         module.load_state_dict(run.found())
     run.optimizer.zero_grad()
     made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)

@@ -135,3 +135,19 @@ def test_saving_again_replaces(base: Base, tmp_path: Path) -> None:
     newer = SoftPrompt(vectors(3, 64), base)
     assert SoftPrompt.load(newer.save(tmp_path / "p")) == newer
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    """What a person keeps there stays: other prompts, other files; a prompt's own folder, or an empty one, is taken."""
+    prompt = SoftPrompt(np.zeros((2, 4)), Base("model", 2, hidden=4))
+    (tmp_path / "prompts" / "other").mkdir(parents=True)
+    (tmp_path / "prompts" / "other" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds 'other', which would be lost"):
+        prompt.save(tmp_path / "prompts")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds 'thesis\.txt', which"):
+        prompt.save(tmp_path / "notes")
+    assert [path.read_text() for path in tmp_path.rglob("thesis.txt")] == ["years of work"] * 2
+    (tmp_path / "empty").mkdir()
+    assert SoftPrompt.load(prompt.save(prompt.save(tmp_path / "empty"))) == prompt

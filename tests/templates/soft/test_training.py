@@ -111,11 +111,16 @@ def test_resumed_is_uninterrupted(
 
 
 def test_another_training_is_not_continued(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
-    """Other settings, or other data, in the same folder."""
+    """Other settings, other data, another dev set, or other words for labels, in the same folder."""
     train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW, folder=tmp_path)
     for method, examples in ((PromptTuning(5), some(8)), (PromptTuning(4), some(9))):
         with pytest.raises(RunMismatch, match="is of another training"):
             train(method, model, tokenizer, examples, template, training=FEW, folder=tmp_path)
+    assert template.verbalizer
+    worded = replace(template, verbalizer=replace(template.verbalizer, tokens="mean"))
+    for other, dev in ((template, some(4)), (worded, [])):
+        with pytest.raises(RunMismatch, match="is of another training"):
+            train(PromptTuning(4), model, tokenizer, some(8), other, dev=dev, training=FEW, folder=tmp_path)
 
 
 def test_killed_in_a_checkpoint_the_one_before_is_good(tmp_path: Path, model: Any, tokenizer: Any) -> None:
