@@ -6,7 +6,7 @@ Dimensions: P soft tokens, W numbers of one.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from templates.errors import Diverged
 from templates.soft import checkpoint
-from templates.soft.dev import Dev, Judge
+from templates.soft.dev import Dev
 from templates.soft.devices import devices
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, epoch, groups
@@ -60,7 +60,7 @@ class Run:
         settings: Training,
         rate: float,
         rows: Sequence[Row],
-        judge: Judge | None,
+        judge: Callable[[Tensor | None], Dev] | None,
     ) -> None:
         self.frozen, self.module, self.settings, self.rate = frozen, module, settings, rate
         self.judge, self.devices = judge, devices()
@@ -146,7 +146,7 @@ class Run:
     def _batch(self, number: int) -> Sequence[Row]:
         return self._epoch(number // self._whole)[number % self._whole]
 
-    def _judge(self, judge: Judge) -> None:
+    def _judge(self, judge: Callable[[Tensor | None], Dev]) -> None:
         with torch.no_grad():
             dev = judge(self.module())
         # What is best, and when to stop, the first device says: others may differ in the last bit.

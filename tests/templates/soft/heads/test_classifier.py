@@ -1,0 +1,164 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+from eval.worlds import labels
+from icl.tiny import TINY
+from templates import Template, load_template
+from templates.errors import DataError, RunMismatch, Unsupported, UserError
+from templates.soft import Base, Prefix, PrefixTuning, PromptTuning, PTuningV2, Training
+from templates.soft.heads import Classifier, train_classifier
+from templates.soft.heads.headed import Headed, Parts, as_read_first, headed
+from templates.soft.rows import Row, as_batch
+from tests.masked import examples
+from tests.shapes import make_pair
+
+TEMPLATE = Template("{text} :{answer}")
+LEARN = Training(steps=80, batch=16, warmup=5, evaluate_every=20)
+FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2, schedule="cosine")
+
+
+@pytest.fixture(params=[AutoModel, AutoModelForMaskedLM])
+def encoder(request: pytest.FixtureRequest, taught: Path) -> Any:
+    return request.param.from_pretrained(taught)
+
+
+@pytest.fixture
+def tokenizer(taught: Path) -> Any:
+    return AutoTokenizer.from_pretrained(taught)
+
+
+def test_a_classifier_learns_behind_an_encoder(encoder: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """With an output layer or without: right on the dev set, no weight of the model moves; saved, it says the same."""
+    before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    data = examples("topic")
+    found = train_classifier(PTuningV2(4), encoder, tokenizer, data[::2], TEMPLATE, dev=data[1::2], training=LEARN)
+    assert found.labels == ("one", "two")
+    assert found.made["dev"]["score"] > 0.9
+    assert all(torch.equal(before[name], weight) for name, weight in encoder.state_dict().items())
+    assert all(weight.grad is None for weight in encoder.parameters())
+    said = found.classify(encoder, tokenizer, data[1::2], TEMPLATE)
+    assert np.mean([one == example.answer for one, example in zip(said, data[1::2], strict=True)]) == pytest.approx(
+        found.made["dev"]["score"]
+    )
+    again = Classifier.load(found.save(tmp_path / "c"))
+    ours, theirs = (one.logprobs(encoder, tokenizer, data[:9], TEMPLATE) for one in (found, again))
+    assert ours.tobytes() == theirs.tobytes()
+    assert again.made == found.made
+    assert Prefix.load(tmp_path / "c") == found.prefix
+
+
+def test_a_classifier_learns_behind_a_causal_model(tmp_path: Path) -> None:
+    """The bundled model's labels mean nothing to it; read at the prompt's last token they are told apart."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY), AutoTokenizer.from_pretrained(TINY)
+    data, judged = (list(labels.split(3, size, held_out=held)) for size, held in ((96, False), (48, True)))
+    template, settings = load_template("labels.v1"), replace(LEARN, steps=100, evaluate_every=50)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    found = train_classifier(PTuningV2(4), model, tokenizer, data, template, dev=judged, training=settings)
+    assert len(found.labels) == 4
+    assert found.made["dev"]["score"] > 0.8
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    assert Classifier.load(found.save(tmp_path / "c")).classify(model, tokenizer, [], template) == []
+
+
+@pytest.mark.parametrize("method", [PTuningV2(4), PrefixTuning(4, inner=8)], ids=str)
+def test_resumed_is_uninterrupted(method: Any, taught: Path, tokenizer: Any, tmp_path: Path) -> None:
+    """Stopped in its fourth step, started again: the same bits of prefix and head; another training is refused."""
+    model, data = AutoModel.from_pretrained(taught), examples("topic")[::4]
+    more: dict[str, Any] = {"dev": data[:6], "training": FEW}
+    whole = train_classifier(method, model, tokenizer, data, TEMPLATE, **more)
+    forward, calls = Headed.loss, 0
+
+    def stopping(*inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return forward(*inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Headed, "loss", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_classifier(method, model, tokenizer, data, TEMPLATE, folder=tmp_path, **more)
+    resumed = train_classifier(method, model, tokenizer, data, TEMPLATE, folder=tmp_path, **more)
+    for part in ("weights", "bias"):
+        assert getattr(resumed, part).tobytes() == getattr(whole, part).tobytes()
+    assert resumed.prefix == whole.prefix
+    assert resumed.made == whole.made
+    with pytest.raises(RunMismatch, match="is of another training"):
+        train_classifier(method, model, tokenizer, data, TEMPLATE, ("two", "one"), folder=tmp_path, **more)
+
+
+def test_scores_are_those_of_a_whole_forward(encoder: Any, tokenizer: Any) -> None:
+    """Three lengths in one batch, against each text alone as its tokenizer writes it, through transformers alone."""
+    frozen = headed(encoder, tokenizer, 3, 2)
+    random = torch.Generator().manual_seed(0)
+    width = frozen.base.layers * 2 * frozen.base.kv_heads * frozen.base.head_size
+    shapes = ((3, width), (2, frozen.base.hidden), (2,))
+    parts = Parts(*(torch.randn(shape, generator=random) for shape in shapes))
+    texts = ["a red cat", "a very very dull green film : is it good ?", "gold song , awful play"]
+    asked = [replace(examples("topic")[0], fields={"text": text}) for text in texts]
+    with frozen.held(), torch.no_grad():
+        found = frozen.scores(frozen.batch([frozen.row_for(TEMPLATE, one, 0) for one in asked]), parts.joined)
+        for text, ours in zip(texts, found, strict=True):
+            ids = tokenizer(f"{text} :", return_tensors="pt").input_ids
+            seen = torch.ones(1, 3 + ids.shape[1])
+            cache = frozen.inner._cache(parts.prefix, 1)
+            states = encoder.base_model(input_ids=ids, attention_mask=seen, past_key_values=cache).last_hidden_state
+            assert torch.allclose(ours, parts.weights @ states[0, 0] + parts.bias, atol=1e-4)
+
+
+def test_a_batch_that_is_read_first_by_hand() -> None:
+    """Texts of three tokens and of one, with labels 1 and 0: read at places 0 and 3, filling is not seen."""
+    rows = [Row((2, 5, 3, 1), (-1,) * 4, 1), Row((2, 0), (-1,) * 2, 1)]
+    batch = as_read_first(as_batch(rows), [3, 1])
+    assert batch.ids.tolist() == [[2, 5, 3], [2, 0, 0]]
+    assert batch.seen is not None
+    assert batch.seen.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch.places.tolist() == [0, 3]
+    assert batch.targets.tolist() == [1, 0]
+
+
+def test_what_cannot_be_trained_is_refused(taught: Path, tokenizer: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """Soft tokens, one label, an unknown one, a text without room, an encoder with a decoder, one without a cache."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    model, data = AutoModel.from_pretrained(taught), examples("topic")[:8]
+    with pytest.raises(UserError, match=r"trained with keys and values .* got PromptTuning"):
+        train_classifier(PromptTuning(4), model, tokenizer, data, TEMPLATE)
+    with pytest.raises(UserError, match=r"two labels or more apart, each named once, got \['one'\]"):
+        train_classifier(PTuningV2(4), model, tokenizer, data, TEMPLATE, ["one"])
+    with pytest.raises(DataError, match=r"'topic/0' has the label 'one', and there are \['two', 'three'\]"):
+        train_classifier(PTuningV2(4), model, tokenizer, data, TEMPLATE, ["two", "three"])
+    long = [replace(one, fields={"text": "cat " * 70}) for one in data]
+    with pytest.raises(DataError, match="there is room for 60 behind the prefix"):
+        train_classifier(PTuningV2(4), model, tokenizer, long, TEMPLATE, ["one", "two"])
+    pair = AutoModelForSeq2SeqLM.from_pretrained(make_pair("t5", tiny_model, tmp_path / "pair"))
+    with pytest.raises(UserError, match="is an encoder with a decoder; train a prompt of label words"):
+        train_classifier(PTuningV2(4), pair, tokenizer, data, TEMPLATE, ["one", "two"])
+    distil = AutoModel.from_config(
+        AutoConfig.for_model("distilbert", vocab_size=200, dim=32, n_layers=2, n_heads=2, hidden_dim=64)
+    )
+    with pytest.raises(Unsupported, match="DistilBertModel takes no keys and values"):
+        train_classifier(PTuningV2(4, init="zero"), distil, tokenizer, data, TEMPLATE, ["one", "two"])
+
+
+def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    """Weights of another shape, numbers that are none, a folder without a head."""
+    base = Base("m", 1, hidden=2, kv_heads=1, head_size=1)
+    prefix = Prefix(np.ones((1, 2)), base)
+    good = Classifier(prefix, np.ones((2, 2), np.float32), np.ones(2, np.float32), ("a", "b"))
+    with pytest.raises(UserError, match=r"has weights \[2, 2\] and bias \[2\], got \[2, 3\] and \[2\]"):
+        replace(good, weights=np.ones((2, 3), np.float32))
+    with pytest.raises(UserError, match="holds finite numbers"):
+        replace(good, bias=np.full(2, np.nan, np.float32))
+    good.save(tmp_path / "c")
+    (tmp_path / "c" / "head.safetensors").unlink()
+    with pytest.raises(DataError, match="is not a classifier's"):
+        Classifier.load(tmp_path / "c")
