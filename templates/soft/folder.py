@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from templates.errors import DataError, StorageError, UserError
+from templates.errors import DataError, StorageError, Unsupported, UserError
 from templates.soft.base import Base
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 
@@ -89,6 +89,7 @@ def read(folder: Path) -> Trained:
 
     Raises:
         DataError: a file is missing or is not what it should be; says which, and what is wrong with it.
+        Unsupported: a LLaMA-Adapter.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -97,6 +98,11 @@ def read(folder: Path) -> Trained:
         raise DataError(f"{folder} is not there: a save was killed halfway; what it held before is in {aside[-1]}")
     config = json_of(folder / CONFIG)
     kind = KINDS.get(str(config.get("peft_type")))
+    if config.get("peft_type") == "ADAPTION_PROMPT":
+        raise Unsupported(
+            f"{folder} is a LLaMA-Adapter's, which stands in no prompt and which no backend can serve; load it with "
+            "GatedPrompt.load, and call the transformers model itself within `with applied(adapter, model):`"
+        )
     if kind is None:
         raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a prompt's is one of {list(KINDS)}")
     try:
