@@ -169,7 +169,7 @@ class PTuningV2:
     """Deep prompts: keys and values of P tokens in every layer, trained as they are.
 
     Liu et al. 2022, arXiv:2110.07602. Unlike prefix tuning there is no MLP. The answer is a label's word: of the two
-    ways in section 3.3 the one that an engine can serve; a classifier of its own it cannot.
+    ways in section 3.3 the one that an engine can serve; for a classifier of its own see `templates.soft.heads`.
 
     Args:
         tokens: P; simple classification wants fewer than 20, hard sequence tasks around 100 (section 3.3).

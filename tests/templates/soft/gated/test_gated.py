@@ -13,7 +13,7 @@ from icl import Example
 from icl.tiny import TINY
 from templates import Template, Verbalizer, load_template
 from templates.errors import DataError, RunMismatch, Unsupported, UserError
-from templates.soft import SoftPrompt, Training, base_of
+from templates.soft import SoftPrompt, Training, base_of, train
 from templates.soft.frozen import Frozen
 from templates.soft.gated import GatedPrompt, LlamaAdapter, applied, train_adapter
 from templates.soft.gated.attention import attentions, gated
@@ -211,6 +211,12 @@ def test_no_backend_can_serve_it(model: Any, template: Template, tmp_path: Path)
         list(replace(template, soft=adapter).render({"text": "a"}))  # type: ignore[arg-type]
     with pytest.raises(Unsupported, match=r"is a LLaMA-Adapter's, .*GatedPrompt.load"):
         SoftPrompt.load(adapter.save(tmp_path / "a"))
+
+
+def test_prompts_are_trained_elsewhere(model: Any, tokenizer: Any, template: Template) -> None:
+    """`train` gives what stands in a prompt, and says so."""
+    with pytest.raises(UserError, match="LlamaAdapter trains a GatedPrompt, which .* cannot take here"):
+        train(LlamaAdapter(), model, tokenizer, some(4), template, training=FEW)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_is_refused(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
