@@ -21,7 +21,7 @@ from templates.soft.rows import as_batch, rows_of
 from tests.shapes import GROUPED
 
 FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2, schedule="cosine")
-METHODS = [LlamaAdapter(4), LlamaAdapter(4, layers=1, per_head=True), LlamaAdapter(3, init="random")]
+METHODS = [LlamaAdapter(4), LlamaAdapter(4, layers=1, per_head=True), LlamaAdapter(3, init="text", text="a label")]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_no_backend_can_serve_it(model: Any, template: Template, tmp_path: Path)
 
 def test_prompts_are_trained_elsewhere(model: Any, tokenizer: Any, template: Template) -> None:
     """`train` gives what stands in a prompt, and says so."""
-    with pytest.raises(UserError, match="LlamaAdapter trains a GatedPrompt, which .* cannot take here"):
+    with pytest.raises(UserError, match=r"LlamaAdapter trains a GatedPrompt, which .* cannot take here"):
         train(LlamaAdapter(), model, tokenizer, some(4), template, training=FEW)  # type: ignore[arg-type]
 
 
