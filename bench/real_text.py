@@ -168,7 +168,7 @@ def main() -> int:
         right, among = int(found[name].sum()), len(found[name])
         took = f"{process_time() - start:.0f} s of processor time"
         print(f"{name}: {right} of {among}, {right / among:.1%} ({wilson(right, among)}), {took}", flush=True)
-    for name in ways.keys() - {deepest}:
+    for name in (name for name in ways if name != deepest):
         apart = paired(found[deepest].astype(float), found[name].astype(float))
         print(f"deep prompts - {name}: {apart.difference:+.3f} ({apart.interval}), p = {apart.p_value:.2g}")
     gain = 100 * (found[deepest].mean() - found["linear probe at [CLS]"].mean())
