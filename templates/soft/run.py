@@ -189,10 +189,10 @@ class Run:
 
 
 def identity_of(
-    method: object, settings: Training, template: Template, rows: Sequence[Row], judge: Judge | None, frozen: Frozen
+    method: object, settings: Training, template: Template, rows: Sequence[Row], judged: object, frozen: Frozen
 ) -> str:
-    """Which training it is: one that goes on must have begun with the same, its dev set included."""
-    data = (template.text, template.response, template.verbalizer, rows, judge.rows if judge else None)
+    """Which training it is: one that goes on must have begun with the same, and be judged on the same."""
+    data = (template.text, template.response, template.verbalizer, rows, judged)
     digest = blake2b(repr(data).encode(), digest_size=8).hexdigest()
     base = frozen.base
     return f"{method} {settings} data {digest} model {base.name} {base.weights} {frozen.embeddings.dtype}"

@@ -73,7 +73,7 @@ def train(
     placed, room = _placed(method, frozen, template, tokens)
     rows = rows_of(frozen, placed, examples, room)
     judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
-    identity = identity_of(method, settings, placed, rows, judge, frozen)
+    identity = identity_of(method, settings, placed, rows, judge and judge.rows, frozen)
     with frozen.held(recompute=settings.recompute):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
         run.finish(Path(folder) if folder else None, identity)
