@@ -74,7 +74,7 @@ def train(
     judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
     with frozen.held(recompute=settings.recompute):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity=identity_of(method, settings, placed, rows, frozen))
+        run.finish(Path(folder) if folder else None, identity=identity_of(method, settings, [(placed, rows)], frozen))
     vectors = run.found()["prompt"].numpy()
     made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
     judged = worth(run.best.dev if run.best else None, dev)

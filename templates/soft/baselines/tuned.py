@@ -123,7 +123,7 @@ def finetune(
     module = Weights(begun.weights)
     with frozen.held(recompute=settings.recompute, learning=begun.weights):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity_of(method, settings, template, rows, frozen))
+        run.finish(Path(folder) if folder else None, identity_of(method, settings, [(template, rows)], frozen))
         module.load_state_dict(run.found())
     run.optimizer.zero_grad()
     made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
