@@ -3,7 +3,7 @@
 Dimensions: P soft tokens, W numbers of one, K tasks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from templates.errors import UserError
 from templates.soft.dev import Dev, Judge
 from templates.soft.frozen import Frozen
-from templates.soft.made import cost, made_of, worth
+from templates.soft.made import learnt, made_of, worth
 from templates.soft.methods import Method
 from templates.soft.prompt import SoftPrompt
 from templates.soft.rows import Labelled, Row, rows_of
@@ -51,7 +51,7 @@ class Lessons:
         method: what is trained.
         frozen: the model.
         tasks: K of them.
-        tokens: P, of each task's prompt.
+        tokens: P, of a prompt.
         settings: of the training.
     """
 
@@ -73,72 +73,75 @@ class Lessons:
         return [rows_of(self.frozen, placed, task.examples, self._room) for placed, task in pairs]
 
     @cached_property
-    def judges(self) -> list[Judge | None]:
+    def judges(self) -> dict[str, Judge]:
         """Of each task that has a dev set."""
-        size = self.settings.batch
-        return [
-            Judge(self.frozen, placed, task.dev, self._room, size) if task.dev else None
-            for placed, task in zip(self.placed, self.tasks, strict=True)
-        ]
+        pairs, size = zip(self.placed, self.tasks, strict=True), self.settings.batch
+        return {task.name: Judge(self.frozen, placed, task.dev, self._room, size) for placed, task in pairs if task.dev}
 
     def learn(
         self,
         module: nn.Module,
         rows: Sequence[Row],
-        judge: Judging,
         folder: Path | str | None,
+        *,
+        judge: Judging | None = None,
         objective: Objective | None = None,
     ) -> Run:
-        """Train the module on the rows; see `Run`.
+        """Train the module.
 
         Args:
-            module: what is trained.
-            rows: of all tasks.
-            judge: asked where a task has a dev set.
+            module: see `Run`.
+            rows: of all tasks; they meet in the batches, each task in proportion to its examples.
             folder: for checkpoints.
+            judge: where it is not the mean of the tasks' own ones.
             objective: see `Run`.
         """
         settings, method = self.settings, self.method
         identity = identity_of(method, settings, zip(self.placed, self.rows, strict=True), self.frozen)
-        judging = judge if any(self.judges) else None
+        judging = judge or self._mean if self.judges else None
         with self.frozen.held(recompute=settings.recompute):
-            run = Run(
-                self.frozen, module, settings, settings.rate or method.rate, rows, judging, objective=objective
-            )
+            rate = settings.rate or method.rate
+            run = Run(self.frozen, module, settings, rate, rows, judging, objective=objective)
             run.finish(Path(folder) if folder else None, identity)
         return run
 
-    def devs(self, prompts: Sequence[Tensor]) -> dict[str, Dev]:
-        """What a prompt for each task, [P, W], is worth on its dev set, where it has one."""
-        judged = zip(self.tasks, self.judges, prompts, strict=True)
-        with self.frozen.held(), torch.no_grad():
-            return {
-                task.name: judge(prompt.to(self.frozen.device)) for task, judge, prompt in judged if judge is not None
-            }
-
-    def made(self, devs: Mapping[str, Dev], run: Run) -> dict[str, Any]:
-        """Notes on what was trained for all tasks; for several also on each of them.
+    def devs(self, prompt: Tensor) -> dict[str, Dev]:
+        """What a prompt is worth for each task that has a dev set.
 
         Args:
-            devs: what it is worth for each task that has a dev set.
-            run: in which it was trained.
+            prompt: [P, W] for all tasks, or [K·P, W], one for each.
         """
-        said = {task.name: self._said(task, devs.get(task.name), run) for task in self.tasks}
-        if len(said) == 1:
-            return said[self.tasks[0].name]
-        known = [example for task in self.tasks for example in task.examples]
-        notes = made_of(self.method, self.settings, self.tasks[0].template, known, _steps(run))
-        own = {
-            name: {key: its[key] for key in ("template", "examples", "dev", "dev_examples") if key in its}
-            for name, its in said.items()
-        }
-        dev = Dev.mean(list(devs.values())) if devs else None
-        judged = worth(dev, [example for task in self.tasks for example in task.dev])
-        return {**notes, "template": ", ".join(its["template"] for its in said.values()), **judged, "tasks": own}
+        its = torch.split(prompt.to(self.frozen.device), self.tokens)
+        with self.frozen.held(), torch.no_grad():
+            return {
+                task.name: self.judges[task.name](its[number % len(its)])
+                for number, task in enumerate(self.tasks)
+                if task.name in self.judges
+            }
 
-    def _said(self, task: Task, dev: Dev | None, run: Run) -> dict[str, Any]:
-        notes = made_of(self.method, self.settings, task.template, task.examples, _steps(run))
-        return {**notes, **worth(dev, task.dev)}
+    def made(self, run: Run, devs: Mapping[str, Dev]) -> dict[str, Any]:
+        """Notes: on all tasks together, and where there are several also on each of them.
+
+        Args:
+            run: in which it was trained.
+            devs: what it is worth for the tasks that have a dev set.
+        """
+        steps = run.best.step if run.best else run.done
+        known = [example for task in self.tasks for example in task.examples]
+        judged = [example for task in self.tasks for example in task.dev]
+        notes = made_of(self.method, self.settings, self.tasks[0].template, known, steps)
+        dev = worth(run.best.dev if run.best else None, judged)
+        if len(self.tasks) == 1:
+            return {**notes, **dev}
+        own = {
+            task.name: {**learnt(task.template, task.examples), **worth(devs.get(task.name), task.dev)}
+            for task in self.tasks
+        }
+        names = dict.fromkeys(task.template.name for task in self.tasks)
+        return {**notes, "template": ", ".join(names), **dev, "tasks": own}
+
+    def _mean(self, prompt: Tensor) -> Dev:
+        return Dev.mean(list(self.devs(prompt).values()))
 
     @property
     def _room(self) -> int:
@@ -155,3 +158,52 @@ class Lessons:
                 "which stand before everything; take the slots out of its text"
             )
         return template
+
+
+def check(method: Method, frozen: Frozen, tasks: Sequence[Task], settings: Training) -> None:
+    """Refuse what cannot be trained, before anything is.
+
+    Raises:
+        UserError: no tasks, two of one name, one without examples or with a prompt already; a method that the model or
+            the settings do not take.
+    """
+    name, names = type(method).__name__, [task.name for task in tasks]
+    if not tasks:
+        raise UserError("there are no tasks to train on")
+    if len(set(names)) < len(names):
+        raise UserError(f"tasks have names of their own, got {names}; give each its own")
+    for task in tasks:
+        if task.template.soft is not None:
+            raise UserError(f"template {task.template.name!r} has a trained prompt already; train with soft=None")
+        if not task.examples:
+            raise UserError(f"there are no examples to train on for {task.name!r}; give some, with answers")
+    if settings.recompute and method.kind is not SoftPrompt:
+        raise UserError(
+            f"{name} trains keys and values, which layers that run again (recompute) do not take; "
+            "train it without, in smaller batches"
+        )
+    if method.kind not in frozen.kinds:
+        raise UserError(
+            f"{name} trains a {method.kind.__name__}, which {frozen.base.name!r} ({frozen.model.config.model_type}) "
+            f"cannot take here; train {' or '.join(one.__name__ for one in frozen.kinds)}s"
+        )
+
+
+def joint(tasks: Sequence[Task]) -> Template:
+    """A template with what a prompt for all tasks begins with: soft slots of theirs, and the words of all labels.
+
+    Raises:
+        UserError: soft slots of two templates take different numbers of tokens.
+    """
+    templates = [task.template for task in tasks]
+    slotted = [template for template in templates if template.soft_tokens]
+    if len(counts := {template.soft_tokens for template in slotted}) > 1:
+        raise UserError(
+            f"one prompt stands in the soft slots of all tasks' templates, and these take {sorted(counts)} tokens; "
+            "give them as many"
+        )
+    if len(templates) == 1:
+        return templates[0]
+    shown = [its[0] for template in templates if template.verbalizer for its in template.verbalizer.words.values()]
+    words = {word.strip().casefold(): [word] for word in shown}
+    return replace([*slotted, *templates][0], verbalizer=Verbalizer(words) if words else None)
