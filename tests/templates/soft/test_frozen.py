@@ -148,3 +148,10 @@ def test_each_tokens_loss_can_be_weighed(frozen: Frozen, monkeypatch: pytest.Mon
     assert prompt.grad is not None
     assert same.grad is not None
     assert torch.allclose(prompt.grad, same.grad, atol=1e-3)
+
+
+def test_an_output_layer_that_learns_wants_the_sum(frozen: Frozen) -> None:
+    """Its gradient is kept for all tokens together, so that tokens of different weights are refused, not confused."""
+    learning = list(frozen.model.get_output_embeddings().parameters())
+    with frozen.held(learning=learning), pytest.raises(RuntimeError, match="learn from the sum of all tokens' losses"):
+        torch.autograd.backward([frozen.losses(as_batch(ROWS), None) @ torch.arange(1.0, 8.0)])
