@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from templates.answers import Reader, label
-from templates.errors import TemplateError, UnknownName
+from templates.errors import TemplateError, UnknownName, UserError
+
+if TYPE_CHECKING:
+    from templates.template import Template
 
 Array = np.ndarray
 
@@ -68,3 +71,17 @@ class Verbalizer:
         """
         reduce = np.sum if self.tokens == "sum" else np.mean
         return np.array([np.logaddexp.reduce([reduce(logprobs[word]) for word in its]) for its in self.words.values()])
+
+
+def verbalizer_of(template: "Template") -> Verbalizer:
+    """The template's verbalizer.
+
+    Raises:
+        UserError: it has none.
+    """
+    if template.verbalizer is None:
+        raise UserError(
+            f"template {template.name!r} has no verbalizer, so that no labels can be scored; give it one: "
+            "replace(template, verbalizer=Verbalizer({'pos': ['great'], 'neg': ['terrible']}))"
+        )
+    return template.verbalizer

@@ -1,17 +1,26 @@
-"""How good a prompt, or a tuned model, is on examples that it was not trained on."""
+"""How good a prompt, or a tuned model, is on examples that it was not trained on.
+
+Dimensions: N examples, L labels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from templates.soft.batches import in_batches
 from templates.soft.rows import Labelled, cut, rows_of
 from templates.template import Template
+from templates.verbalizer import verbalizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from templates.soft.frozen import Frozen
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Dev:
     def __str__(self) -> str:
         return f"{self.score:.1%} (loss {self.loss:.3f})"
 
+    @staticmethod
+    def mean(devs: "Sequence[Dev]") -> "Dev":
+        """Of several tasks, each of which counts the same, however many examples it has."""
+        return Dev(sum(dev.score for dev in devs) / len(devs), sum(dev.loss for dev in devs) / len(devs))
+
 
 class Judge:
     """Looks at the dev set.
@@ -50,7 +64,7 @@ class Judge:
     def __init__(
         self, frozen: "Frozen", template: Template, examples: Sequence[Labelled], room: int, batch: int
     ) -> None:
-        self._frozen, self._batch, self._verbalizer = frozen, batch, template.verbalizer
+        self._frozen, self._batch, self._template = frozen, batch, template
         self._own = rows_of(frozen, template, examples, room)
         self._answers = [str(example.answer) for example in examples]
         self._words = (
@@ -66,22 +80,28 @@ class Judge:
         """What it looks at, for whoever compares two of them."""
         return self._own, self._worded, self._answers
 
-    def __call__(self, prompt: "Tensor | None") -> Dev:
+    def __call__(self, prompt: "Tensor | None" = None) -> Dev:
         """Run all of them, with the prompt or, where the model itself is trained, without."""
-        if self._verbalizer is None:
-            said = in_batches(self._frozen, self._own, self._batch, lambda some: self._frozen.logprobs(some, prompt))
-            own = [chances.tolist() for chances, _ in said]
-            right = [bool(greedy.all()) for _, greedy in said]
-        else:
-            said_words = [dict(zip(self._words, its, strict=True)) for its in self._words_said(prompt)]
-            labels = self._verbalizer.labels
-            right = [
-                labels[self._verbalizer.scores(its).argmax()] == answer
-                for its, answer in zip(said_words, self._answers, strict=True)
-            ]
-            own = [its[self._verbalizer.word(answer)] for its, answer in zip(said_words, self._answers, strict=True)]
-        loss = -sum(map(sum, own)) / sum(map(len, own))
-        return Dev(sum(right) / len(right), loss)
+        if self._template.verbalizer is not None:
+            return self.worth(*self.scores(prompt))
+        said = in_batches(self._frozen, self._own, self._batch, lambda some: self._frozen.logprobs(some, prompt))
+        return self._dev([bool(greedy.all()) for _, greedy in said], [sum(chances.tolist()) for chances, _ in said])
+
+    def scores(self, prompt: "Tensor | None") -> tuple[Array, Array]:
+        """Log-scores of the labels [N, L], and log-probabilities of the examples' own answers [N]."""
+        verbalizer = verbalizer_of(self._template)
+        said = [dict(zip(self._words, its, strict=True)) for its in self._words_said(prompt)]
+        own = [sum(its[verbalizer.word(answer)]) for its, answer in zip(said, self._answers, strict=True)]
+        return np.stack([verbalizer.scores(its) for its in said]), np.array(own)
+
+    def worth(self, scores: Array, own: Array) -> Dev:
+        """What labels and answers with these scores are worth; see `scores`."""
+        labels = verbalizer_of(self._template).labels
+        right = [labels[best] == answer for best, answer in zip(scores.argmax(1), self._answers, strict=True)]
+        return self._dev(right, own)
+
+    def _dev(self, right: Sequence[bool], own: "Sequence[float] | Array") -> Dev:
+        return Dev(sum(right) / len(right), -float(sum(own)) / sum(row.answer for row in self._own))
 
     def _words_said(self, prompt: "Tensor | None") -> list[list[list[float]]]:
         """For each example and each word the log-probabilities of its tokens.

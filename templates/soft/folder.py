@@ -20,6 +20,7 @@ from templates.soft.prompt import Prefix, SoftPrompt, Trained
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "icl_prompt.json"
 TUNED, MERGED = "icl_tuned.json", "merged"  # notes of a tuned model; in an adapter's folder, the whole model with it
+MIXTURE = "icl_mixture.json"  # notes of a mixture, whose prompts lie in numbered folders
 TENSOR = "prompt_embeddings"  # the one tensor that PEFT keeps of a prompt
 KINDS: dict[str, type[Trained]] = {"PROMPT_TUNING": SoftPrompt, "P_TUNING": SoftPrompt, "PREFIX_TUNING": Prefix}
 
@@ -37,7 +38,7 @@ def write(prompt: Trained, folder: Path) -> Path:
 
 
 def check_place(folder: Path) -> None:
-    """Refuse to replace a folder that holds anything but one prompt or tuned model.
+    """Refuse to replace a folder that holds anything but one prompt, mixture or tuned model.
 
     Raises:
         UserError: it does; nothing was touched.
@@ -45,8 +46,9 @@ def check_place(folder: Path) -> None:
     if not folder.exists():
         return
     inside = list(folder.iterdir()) if folder.is_dir() else [folder]
-    known = {path.name for path in inside} & {CONFIG, TUNED}
-    other = [path.name for path in inside if path.is_dir() and path.name != MERGED]
+    known = {path.name for path in inside} & {CONFIG, TUNED, MIXTURE}
+    folders = [path.name for path in inside if path.is_dir()]
+    other = [name for name in folders if name != MERGED and not (MIXTURE in known and name.isdigit())]
     if inside and (other or not known):
         raise UserError(
             f"{folder} holds {(other or [inside[0].name])[0]!r}, which would be lost: it is no folder of one prompt; "

@@ -96,10 +96,18 @@ class Frozen:
 
     def loss(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """Cross-entropy of the batch's answer tokens, summed."""
+        return self.losses(batch, prompt).sum()
+
+    def losses(self, batch: Batch, prompt: Tensor | None) -> Tensor:
+        """Cross-entropy of each of the batch's answer tokens, [A] float32.
+
+        What is made of them may weigh each token as it likes, unless weights of the output layer learn: these want the
+        sum.
+        """
         learning = [weight for weight in self.model.get_output_embeddings().parameters() if weight.requires_grad]
         state = self.hidden(batch, prompt)
-        loss: Tensor = _Loss.apply(state, batch.targets, self, *learning)  # type: ignore[no-untyped-call]
-        return loss
+        losses: Tensor = _Losses.apply(state, batch.targets, self, *learning)  # type: ignore[no-untyped-call]
+        return losses
 
     def hidden(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """What the output layer is given where an answer's token is to be said, [A, H]; nowhere else are logits made.
@@ -180,15 +188,17 @@ class Frozen:
             handle.remove()
 
 
-class _Loss(torch.autograd.Function):
-    """Summed cross-entropy, piece by piece: the logits of all answer tokens are never there at once.
+class _Losses(torch.autograd.Function):
+    """Cross-entropy of each token, piece by piece: the logits of all answer tokens are never there at once.
 
-    Each piece's gradients are taken at once, while its logits are there, so that nothing is computed twice.
+    Each piece's gradients are taken at once, while its logits are there, so that nothing is computed twice. A token's
+    loss depends on its own hidden state alone; so of states each one's gradient is kept, and can be weighed later. Of
+    the output layer's weights the sum over the tokens is kept, as there is no room for more.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, frozen: Frozen, *learning: Tensor) -> Tensor:
-        """The sum; gradients of `hidden`, and of weights of the output layer that learn, are kept where one is wanted.
+        """[A]; gradients of `hidden`, and of weights of the output layer that learn, are kept where one is wanted.
 
         Args:
             ctx: torch's.
@@ -198,7 +208,7 @@ class _Loss(torch.autograd.Function):
             learning: weights of its output layer.
         """
         wanted = ctx.needs_input_grad[0] or bool(learning)
-        total = torch.zeros((), device=hidden.device)
+        losses: list[Tensor] = []
         states: list[Tensor] = []
         sums = [torch.zeros_like(weight) for weight in learning] if wanted else []
         for piece, target in frozen.pieces(hidden, targets):
@@ -206,7 +216,7 @@ class _Loss(torch.autograd.Function):
                 state = piece.detach().requires_grad_(wanted)
                 logits = frozen.logits(state)
             chances = logits.detach().log_softmax(-1)
-            total -= chances.gather(1, target[:, None]).sum()
+            losses.append(-chances.gather(1, target[:, None])[:, 0])
             if wanted:  # by the logits it is softmax - one-hot, written over the log-probabilities
                 chances.exp_()[torch.arange(len(target), device=target.device), target] -= 1
                 own, *others = torch.autograd.grad(logits, [state, *learning], chances)
@@ -215,10 +225,13 @@ class _Loss(torch.autograd.Function):
                     one.add_(other)
         if wanted:
             ctx.save_for_backward(torch.cat(states), *sums)
-        return total
+        return torch.cat(losses)
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-        """What was kept, times what comes from above."""
-        own, *others = (gradient * above[0].to(gradient.dtype) for gradient in ctx.saved_tensors)
-        return own, None, None, *others
+        """What was kept, times what comes from above: [A], the same for all tokens where the output layer learns."""
+        (weights,), (own, *sums) = above, ctx.saved_tensors
+        if sums and not torch.equal(weights, weights[:1].expand_as(weights)):
+            raise RuntimeError("weights of the output layer learn from the sum of all tokens' losses; sum them up")
+        others = (gradient * weights[0].to(gradient.dtype) for gradient in sums)
+        return own * weights[:, None].to(own.dtype), None, None, *others

@@ -27,10 +27,14 @@ def made_of(
     return {
         "method": type(method).__name__,
         "settings": {**asdict(method), **asdict(settings), "rate": settings.rate or getattr(method, "rate", None)},
-        "template": template.name,
-        "examples": len(examples),
+        **learnt(template, examples),
         "steps": steps,
     }
+
+
+def learnt(template: Template, examples: "Sequence[Labelled]") -> Mapping[str, Any]:
+    """What was learnt, and how it was worded."""
+    return {"template": template.name, "examples": len(examples)}
 
 
 def worth(dev: "Dev | None", judged: "Sequence[Labelled]") -> Mapping[str, Any]:

@@ -3,8 +3,10 @@
 Every number is trained in units of what a prompt begins with, so that one learning rate suits models of any size of
 numbers: at first all of these modules give what they were given.
 
-Dimensions: P soft tokens, W numbers of one (H, or L·2·K·D), H hidden.
+Dimensions: P soft tokens, W numbers of one (H, or L·2·K·D), H hidden. Of several prompts: K tasks, r rank, J prompts.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,51 @@ class Widened(nn.Module):
     def forward(self) -> Tensor:
         """[P, W]."""
         return torch.addcmul(self.start, self.unit, self.mlp(self.tokens))
+
+
+class Factored(nn.Module):
+    """A prompt for each task: the shared one times factors of low rank, P* ∘ (u_k v_k), all of which are 1 at first.
+
+    Of a rank above one the first part begins at ones; each other part at u = 0, which changes nothing, and a v that is
+    drawn, so that no two parts stay the same.
+
+    Args:
+        shared: gives P*, [P, W].
+        tasks: K.
+        rank: r.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, shared: nn.Module, tasks: int, rank: int, seed: int) -> None:
+        super().__init__()
+        self.shared = shared
+        with torch.no_grad():
+            tokens, width = shared().shape
+        columns, rows = torch.zeros(tasks, tokens, rank), torch.ones(tasks, rank, width)
+        columns[:, :, 0] = 1
+        rows[:, 1:] = torch.randn(tasks, rank - 1, width, generator=torch.Generator().manual_seed(seed))
+        self.u, self.v = nn.Parameter(columns), nn.Parameter(rows)
+
+    def forward(self) -> Tensor:
+        """[K·P, W]: the first task's rows, then the second's, …."""
+        return torch.flatten(self.shared() * (self.u @ self.v), 0, 1)
+
+
+class Mixing(nn.Module):
+    """Several prompts, and how much each counts: the same at first.
+
+    Args:
+        prompts: J modules that give one each, [P, W].
+    """
+
+    def __init__(self, prompts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.prompts = nn.ModuleList(prompts)
+        self.logits = nn.Parameter(torch.zeros(len(prompts)))
+
+    def forward(self) -> dict[str, Tensor]:
+        """All prompts one after another [J·P, W], and the logarithms of their weights [J]."""
+        return {"prompt": torch.cat([prompt() for prompt in self.prompts]), "logs": self.logits.log_softmax(0)}
 
 
 def unit_of(start: Tensor, parts: int) -> Tensor:

@@ -54,6 +54,10 @@ class Row:
         end = len(self.tokens) - self.answer + 1
         return Row(self.tokens[:end], self.soft[:end], 1)
 
+    def moved(self, by: int) -> "Row":
+        """The same with the soft tokens that are so many further on: those of another prompt of several."""
+        return Row(self.tokens, tuple(number + by if number >= 0 else number for number in self.soft), self.answer)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

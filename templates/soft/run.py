@@ -1,12 +1,13 @@
 """The one loop in which prompts are trained.
 
-It trains a module that gives the prompt when it is called, or None where weights of the model itself are trained.
+It trains a module that gives the prompt when it is called, several tensors by their names, or None where weights of the
+model itself are trained.
 
 Dimensions: P soft tokens, W numbers of one.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -23,7 +24,9 @@ from templates.soft.devices import devices
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, epoch, groups
 from templates.soft.settings import Training
-from templates.template import Template
+
+Objective = Callable[..., Tensor]  # rows, and by name what the module gives, to their summed loss
+Judging = Callable[..., Dev]  # by name what the module gives, to its worth
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Best:
     Args:
         step: when it was.
         dev: how good.
-        found: the prompt [P, W] as "prompt", or the weights by their names in the module.
+        found: the prompt [P, W] as "prompt", all that the module gives, or weights by their names in the module.
     """
 
     step: int
@@ -46,11 +49,13 @@ class Run:
 
     Args:
         frozen: the model.
-        module: what is trained; called, it gives the prompt, or None where it holds weights of the model itself.
+        module: what is trained; called, it gives the prompt, a mapping with "prompt" and more, or None where it holds
+            weights of the model itself.
         settings: how.
         rate: the highest learning rate.
         rows: what is learnt.
         judge: of what is found on the way, or None.
+        objective: the loss, where it is not the answers' cross-entropy with that prompt.
     """
 
     def __init__(
@@ -60,10 +65,12 @@ class Run:
         settings: Training,
         rate: float,
         rows: Sequence[Row],
-        judge: Callable[[Tensor | None], Dev] | None,
+        judge: Judging | None,
+        *,
+        objective: Objective | None = None,
     ) -> None:
         self.frozen, self.module, self.settings, self.rate = frozen, module, settings, rate
-        self.judge, self.devices = judge, devices()
+        self.judge, self.objective, self.devices = judge, objective or self._summed, devices()
         self.optimizer = settings.optimizer_of(list(module.parameters()), rate)
         self.best: Best | None = None
         self.done = self.waited = 0  # steps; looks at the dev set without a better one
@@ -98,19 +105,19 @@ class Run:
         and where several devices train, each runs its share of it.
         """
         self.optimizer.zero_grad()
-        prompt: Tensor | None = self.module()
-        leaf = None if prompt is None else prompt.detach().requires_grad_()
+        made = self._made()
+        leaves = {name: one.detach().requires_grad_() for name, one in made.items()}
         first = self.done * self.settings.accumulate
         batches = [self._batch(first + number) for number in range(self.settings.accumulate)]
         total, tokens = 0.0, sum(row.answer for batch in batches for row in batch)
         for some in (some for batch in batches for some in groups(self.devices.share(batch))):
-            loss = self.frozen.loss(self.frozen.batch(some), leaf) / tokens
+            loss = self.objective(some, **leaves) / tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
-        total = self._together(total, self.module.parameters() if leaf is None else [leaf])
+        total = self._together(total, list(leaves.values()) or list(self.module.parameters()))
         self._check(total)
-        if prompt is not None and leaf is not None:
-            prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        if made:
+            torch.autograd.backward(list(made.values()), [leaf.grad for leaf in leaves.values()])
         if self.settings.clip:
             norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
             self._check(norm.item())
@@ -120,7 +127,10 @@ class Run:
         self.done += 1
         return total
 
-    def _together(self, loss: float, learning: Iterable[Tensor]) -> float:
+    def _summed(self, rows: Sequence[Row], prompt: Tensor | None = None) -> Tensor:
+        return self.frozen.loss(self.frozen.batch(rows), prompt)
+
+    def _together(self, loss: float, learning: Sequence[Tensor]) -> float:
         """The loss of all devices, whose gradients are summed in place."""
         if self.devices.count == 1:
             return loss
@@ -133,22 +143,27 @@ class Run:
         return total.item()
 
     def found(self) -> dict[str, Tensor]:
-        """The best, or the last where none was judged: the prompt [P, W] as "prompt", or weights by their names."""
+        """The best, or the last where none was judged; see `Best`."""
         return self.best.found if self.best else self._now()
 
     def _now(self) -> dict[str, Tensor]:
         with torch.no_grad():
-            prompt: Tensor | None = self.module()
-        if prompt is not None:
-            return {"prompt": prompt.float().cpu()}
+            made = self._made()
+        if made:
+            return {name: one.float().cpu() for name, one in made.items()}
         return {name: weight.detach().to("cpu", copy=True) for name, weight in self.module.state_dict().items()}
+
+    def _made(self) -> dict[str, Tensor]:
+        """What the module gives, by name; nothing where it holds weights of the model itself."""
+        made: Tensor | dict[str, Tensor] | None = self.module()
+        return {} if made is None else {"prompt": made} if isinstance(made, Tensor) else made
 
     def _batch(self, number: int) -> Sequence[Row]:
         return self._epoch(number // self._whole)[number % self._whole]
 
-    def _judge(self, judge: Callable[[Tensor | None], Dev]) -> None:
+    def _judge(self, judge: Judging) -> None:
         with torch.no_grad():
-            dev = judge(self.module())
+            dev = judge(**self._made())
         # What is best, and when to stop, the first device says: others may differ in the last bit.
         dev = Dev(*self.devices.as_the_first([dev.score, dev.loss], self.frozen.device))
         if self.best is None or dev.better_than(self.best.dev):
@@ -188,11 +203,15 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def identity_of(
-    method: object, settings: Training, template: Template, rows: Sequence[Row], judged: object, frozen: Frozen
-) -> str:
-    """Which training it is: one that goes on must have begun with the same, and be judged on the same."""
-    data = (template.text, template.response, template.verbalizer, rows, judged)
+def identity_of(method: object, settings: Training, data: object, frozen: Frozen) -> str:
+    """Which training it is: one that goes on must have begun with the same, and be judged on the same.
+
+    Args:
+        method: a frozen dataclass.
+        settings: of the training.
+        data: label words, rows, and what is judged; whatever says all of it in its `repr`.
+        frozen: the model.
+    """
     digest = blake2b(repr(data).encode(), digest_size=8).hexdigest()
     base = frozen.base
     return f"{method} {settings} data {digest} model {base.name} {base.weights} {frozen.embeddings.dtype}"

@@ -1,22 +1,17 @@
 """Training a prompt for a model that stays as it is, whatever the method."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from templates.errors import UserError
-from templates.soft.dev import Judge
 from templates.soft.families import frozen_of
-from templates.soft.frozen import Frozen
-from templates.soft.made import cost, made_of, worth
+from templates.soft.made import cost
 from templates.soft.methods import Method
-from templates.soft.prompt import SoftPrompt, Trained
-from templates.soft.rows import Labelled, rows_of
-from templates.soft.run import Run, identity_of
+from templates.soft.prompt import Trained
+from templates.soft.rows import Labelled
 from templates.soft.settings import Training
+from templates.soft.tasks import Lessons, Task, check, joint
 from templates.template import Template
 
 
@@ -51,46 +46,44 @@ def train(
         Diverged: the loss is not a number; says what to lower. The last checkpoint is good.
         RunMismatch: the folder has the checkpoint of another training.
     """
-    settings = training or Training()
-    frozen = frozen_of(model, tokenizer)
-    if template.soft is not None:
-        raise UserError(f"template {template.name!r} has a trained prompt already; train with soft=None")
-    if not examples:
-        raise UserError("there are no examples to train on")
-    if settings.recompute and method.kind is not SoftPrompt:
-        raise UserError(
-            f"{type(method).__name__} trains keys and values, which layers that run again (recompute) do not take; "
-            "train it without, in smaller batches"
-        )
-    if method.kind not in frozen.kinds:
-        raise UserError(
-            f"{type(method).__name__} trains a {method.kind.__name__}, which {frozen.base.name!r} "
-            f"({model.config.model_type}) cannot take here; train {' or '.join(one.__name__ for one in frozen.kinds)}s"
-        )
+    task = Task(template.name, template, examples, dev)
+    return train_together(method, model, tokenizer, [task], training=training, folder=folder)
+
+
+def train_together(
+    method: Method,
+    model: Any,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    *,
+    training: Training | None = None,
+    folder: Path | str | None = None,
+) -> Trained:
+    """Train one prompt for several tasks (Liu et al. 2022, arXiv:2110.07602, section 3.3: multi-task learning).
+
+    Rows of all tasks meet in the batches. What is judged is the mean of the tasks' dev scores. The paper goes on with
+    each task alone from there; here the shared prompt is what comes out.
+
+    Args:
+        method: as in `train`; where it begins with labels, these are the words of all tasks' labels.
+        model: as in `train`.
+        tokenizer: as in `train`.
+        tasks: at least one; those with soft slots have slots for as many tokens.
+        training: as in `train`.
+        folder: as in `train`.
+
+    Returns:
+        The prompt; `made["tasks"]` says of each task how it was worded and what the prompt is worth for it.
+
+    Raises:
+        UserError: tasks that cannot be trained together. Else as `train`.
+    """
+    settings, frozen = training or Training(), frozen_of(model, tokenizer)
+    check(method, frozen, tasks, settings)
     with frozen.held():  # nothing is dropped out of what a prompt begins with
-        module = method.module(frozen, template, settings.seed).to(frozen.device)
-    tokens = len(module())
-    placed, room = _placed(method, frozen, template, tokens)
-    rows = rows_of(frozen, placed, examples, room)
-    judge = Judge(frozen, placed, dev, room, settings.batch) if dev else None
-    identity = identity_of(method, settings, placed, rows, judge and judge.rows, frozen)
-    with frozen.held(recompute=settings.recompute):
-        run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        run.finish(Path(folder) if folder else None, identity)
-    vectors = run.found()["prompt"].numpy()
-    made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
-    judged = worth(run.best.dev if run.best else None, dev)
-    return method.kind(vectors, frozen.base, {**made, **judged, **cost(vectors.size, frozen.size)})
-
-
-def _placed(method: Method, frozen: Frozen, template: Template, tokens: int) -> tuple[Template, int]:
-    """The template with soft tokens where the prompt's will stand, and the tokens that a row may have."""
-    if method.kind is SoftPrompt:
-        blank = SoftPrompt(np.zeros((tokens, frozen.base.hidden)), frozen.base)
-        return replace(template, soft=blank), frozen.context
-    if template.soft_tokens:
-        raise UserError(
-            f"template {template.name!r} has soft slots, and {type(method).__name__} trains keys and values, which "
-            "stand before everything; take the slots out of its text"
-        )
-    return template, frozen.context - tokens
+        module = method.module(frozen, joint(tasks), settings.seed).to(frozen.device)
+    lessons = Lessons(method, frozen, tasks, len(module()), settings)
+    run = lessons.learn(module, list(chain(*lessons.rows)), folder)
+    prompt = run.found()["prompt"]
+    made = lessons.made(run, lessons.devs(prompt) if len(tasks) > 1 else {})
+    return method.kind(prompt.numpy(), frozen.base, {**made, **cost(prompt.numel(), frozen.size)})

@@ -123,7 +123,7 @@ def finetune(
     module = Weights(begun.weights)
     with frozen.held(recompute=settings.recompute, learning=begun.weights):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        identity = identity_of(method, settings, template, rows, judge and judge.rows, frozen)
+        identity = identity_of(method, settings, (template.verbalizer, rows, judge and judge.rows), frozen)
         run.finish(Path(folder) if folder else None, identity)
         module.load_state_dict(run.found())
     run.optimizer.zero_grad()

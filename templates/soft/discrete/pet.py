@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from templates.errors import UserError
-from templates.soft.discrete.scoring import BATCH, label_scores, numbered, verbalizer_of
+from templates.soft.discrete.scoring import BATCH, label_scores, numbered
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Labelled
 from templates.template import Template
+from templates.verbalizer import verbalizer_of
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Batch, Labelled, Row
 from templates.template import Template
-from templates.verbalizer import Verbalizer
+from templates.verbalizer import verbalizer_of
 
 Array = npt.NDArray[Any]
 
@@ -95,20 +95,6 @@ def prompt_of(template: Template, frozen: Frozen) -> Tensor | None:
 def room_of(frozen: Frozen, template: Template) -> int:
     """Tokens that a row may have."""
     return frozen.context - (len(template.soft) if isinstance(template.soft, Prefix) else 0)
-
-
-def verbalizer_of(template: Template) -> Verbalizer:
-    """The template's verbalizer.
-
-    Raises:
-        UserError: it has none.
-    """
-    if template.verbalizer is None:
-        raise UserError(
-            f"template {template.name!r} has no verbalizer, so that no labels can be scored; give it one: "
-            "replace(template, verbalizer=Verbalizer({'pos': ['great'], 'neg': ['terrible']}))"
-        )
-    return template.verbalizer
 
 
 def numbered(examples: Sequence[Labelled], labels: Sequence[str]) -> list[int]:

@@ -85,7 +85,7 @@ def train_adapter(
         rows = rows_of(frozen, template, examples, frozen.context)
         judge = Judge(frozen, template, dev, frozen.context, settings.batch) if dev else None
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        identity = identity_of(method, settings, template, rows, judge and judge.rows, frozen)
+        identity = identity_of(method, settings, (template.verbalizer, rows, judge and judge.rows), frozen)
         run.finish(Path(folder) if folder else None, identity)
     found = run.found()["prompt"]
     prompts, gates = module.parts(found)

@@ -71,7 +71,7 @@ def train_classifier(
         module = Head(prefix.to(frozen.device), looked_at(frozen, rows, prefix, settings.batch), len(known))
         judge = Exam(frozen, judged, settings.batch) if dev else None
         run = Run(frozen, module.to(frozen.device), settings, settings.rate or method.rate, rows, judge)
-        identity = f"classifier {known} {identity_of(method, settings, template, rows, judged, frozen)}"
+        identity = identity_of(method, settings, ("classifier", known, rows, judged), frozen)
         run.finish(Path(folder) if folder else None, identity)
     found = run.found()["prompt"]
     vectors, weights, bias = (part.numpy() for part in frozen.parts(found))

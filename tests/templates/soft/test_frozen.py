@@ -132,3 +132,26 @@ def test_afterwards_all_is_as_it_was(shape: Path) -> None:
         assert not any(module.training for module in model.modules())
     assert before == ([module.training for module in model.modules()], [p.requires_grad for p in model.parameters()])
     assert not model.is_gradient_checkpointing
+
+
+def test_each_tokens_loss_can_be_weighed(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven tokens count 1, 2, … 7, two tokens' logits at a time: losses and gradient are those of all logits."""
+    monkeypatch.setattr("templates.soft.frozen._LOGITS", 2 * len(frozen.embeddings))
+    start = torch.tensor(np.random.default_rng(0).normal(size=(4, frozen.base.hidden)), dtype=torch.float32)
+    rows = [with_soft(row, 0, 4) for row in ROWS]
+    prompt, same = start.clone().requires_grad_(), start.clone().requires_grad_()
+    losses = frozen.losses(as_batch(rows), prompt)
+    expected = -torch.cat([chances(plain(frozen.model, row, same, prefix=False), row) for row in rows])
+    assert torch.allclose(losses, expected, atol=1e-4)
+    counts = torch.arange(1.0, 8.0)
+    torch.autograd.backward([losses @ counts, expected @ counts])
+    assert prompt.grad is not None
+    assert same.grad is not None
+    assert torch.allclose(prompt.grad, same.grad, atol=1e-3)
+
+
+def test_an_output_layer_that_learns_wants_the_sum(frozen: Frozen) -> None:
+    """Its gradient is kept for all tokens together, so that tokens of different weights are refused, not confused."""
+    learning = list(frozen.model.get_output_embeddings().parameters())
+    with frozen.held(learning=learning), pytest.raises(RuntimeError, match="learn from the sum of all tokens' losses"):
+        torch.autograd.backward([frozen.losses(as_batch(ROWS), None) @ torch.arange(1.0, 8.0)])
