@@ -88,7 +88,9 @@ class Mixture:
         """
         file = Path(path) / MIXTURE
         if not file.is_file():
-            raise DataError(f"{path} has no {MIXTURE}, so it is not a mixture's folder; a single prompt is a SoftPrompt's")
+            raise DataError(
+                f"{path} has no {MIXTURE}, so it is not a mixture's folder; a single prompt is a SoftPrompt's"
+            )
         said = json_of(file)
         weights, made = said.get("weights"), said.get("made", {})
         if not isinstance(weights, list) or not all(type(one) in {int, float} for one in weights):

@@ -146,6 +146,16 @@ class Run:
         """The best, or the last where none was judged; see `Best`."""
         return self.best.found if self.best else self._now()
 
+    @property
+    def found_at(self) -> int:
+        """The step of what was found."""
+        return self.best.step if self.best else self.done
+
+    @property
+    def found_dev(self) -> Dev | None:
+        """How good it is, where there is a dev set."""
+        return self.best.dev if self.best else None
+
     def _now(self) -> dict[str, Tensor]:
         with torch.no_grad():
             made = self._made()

@@ -128,11 +128,10 @@ class Lessons:
             run: in which it was trained.
             devs: what it is worth for the tasks that have a dev set.
         """
-        steps = run.best.step if run.best else run.done
         known = [example for task in self.tasks for example in task.examples]
         judged = [example for task in self.tasks for example in task.dev]
-        notes = made_of(self.method, self.settings, self.tasks[0].template, known, steps)
-        dev = worth(run.best.dev if run.best else None, judged)
+        notes = made_of(self.method, self.settings, self.tasks[0].template, known, run.found_at)
+        dev = worth(run.found_dev, judged)
         if len(self.tasks) == 1:
             return {**notes, **dev}
         own = {

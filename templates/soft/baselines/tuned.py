@@ -127,8 +127,8 @@ def finetune(
         run.finish(Path(folder) if folder else None, identity)
         module.load_state_dict(run.found())
     run.optimizer.zero_grad()
-    made = made_of(method, settings, template, examples, run.best.step if run.best else run.done)
-    judged = worth(run.best.dev if run.best else None, dev)
+    made = made_of(method, settings, template, examples, run.found_at)
+    judged = worth(run.found_dev, dev)
     trained = sum(weight.numel() for weight in begun.weights)
     with torch.no_grad():
         adapter = merged(begun.adapter) if begun.adapter else None

@@ -90,8 +90,8 @@ def train_adapter(
     found = run.found()["prompt"]
     prompts, gates = module.parts(found)
     made = {
-        **made_of(method, settings, template, examples, run.best.step if run.best else run.done),
-        **worth(run.best.dev if run.best else None, dev),
+        **made_of(method, settings, template, examples, run.found_at),
+        **worth(run.found_dev, dev),
         **cost(found.numel(), frozen.size),
     }
     return GatedPrompt(prompts.numpy(), gates.numpy(), frozen.base, made)

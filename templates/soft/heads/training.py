@@ -76,8 +76,8 @@ def train_classifier(
     found = run.found()["prompt"]
     vectors, weights, bias = (part.numpy() for part in frozen.parts(found))
     made = {
-        **made_of(method, settings, template, examples, run.best.step if run.best else run.done),
-        **worth(run.best.dev if run.best else None, dev),
+        **made_of(method, settings, template, examples, run.found_at),
+        **worth(run.found_dev, dev),
         **cost(found.numel(), frozen.size),
     }
     return Classifier(Prefix(vectors, frozen.base, made), weights.copy(), bias.copy(), known, made)
