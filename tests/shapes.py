@@ -13,6 +13,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mistral": GROUPED | {"sliding_window": 12},
     "gemma3_text": GROUPED | {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]},
 }
+SCALED = {
+    "falcon_h1": GROUPED | {"embedding_multiplier": 5.0, "mamba_d_ssm": 64, "mamba_n_heads": 2, "mamba_d_head": 32}
+}
 
 
 def make_shape(kind: str, tiny: Path, folder: Path) -> Path:
@@ -26,7 +29,7 @@ def make_shape(kind: str, tiny: Path, folder: Path) -> Path:
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     size = len(AutoTokenizer.from_pretrained(folder))
     torch.manual_seed(1)
-    config = AutoConfig.for_model(kind, vocab_size=size, **SHAPES[kind], **ends)
+    config = AutoConfig.for_model(kind, vocab_size=size, **(SHAPES | SCALED)[kind], **ends)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 

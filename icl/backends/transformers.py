@@ -164,7 +164,7 @@ class Transformers:
     def _check(self, prompt: Prompt) -> None:
         """Refuse soft prompts that were trained for another model, or are not as wide as this one's embeddings."""
         for soft in soft_prompts(prompt):
-            check(soft, self._base)
+            check(soft, self._steered)
 
     def _check_prefix(self, context: Encoded) -> None:
         """Refuse prefixes where scoring would need a mask that is not ours to make."""
@@ -182,6 +182,14 @@ class Transformers:
         from templates.soft import base_of
 
         return base_of(self.model, self._model.config, self.revision)
+
+    @cached_property
+    def _steered(self) -> Any:
+        """The model as one that takes soft prompts; see `check_embeddings`."""
+        from templates.soft.families import check_embeddings
+
+        check_embeddings(self._model)
+        return self._base
 
     def _decode(self, shares: Sequence[Share]) -> list[list[Completion]]:
         return decode(self._model, self._windows, self._tokenizer, self._ends, shares)

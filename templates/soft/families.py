@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from templates.errors import UserError
+import torch
+
+from templates.errors import Unsupported, UserError
 from templates.soft.encoder_decoder import EncoderDecoder
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
@@ -17,16 +19,46 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
 
     Raises:
         UserError: a model that says no words, or of a kind that prompts are not trained for here.
+        Unsupported: see `check_embeddings`.
     """
+    kind: type[Frozen]
     names = [kind.__name__ for kind in type(model).__mro__]
     if any(name.endswith("ForMaskedLM") for name in names):
-        return Masked(model, tokenizer)
-    if model.can_generate():
-        return EncoderDecoder(model, tokenizer) if model.config.is_encoder_decoder else Frozen(model, tokenizer)
-    raise UserError(
-        f"prompts are trained for language models, and {model.name_or_path!r} is a {names[0]}; load it with "
-        "AutoModelForCausalLM, AutoModelForSeq2SeqLM or AutoModelForMaskedLM"
-    )
+        kind = Masked
+    elif model.can_generate():
+        kind = EncoderDecoder if model.config.is_encoder_decoder else Frozen
+    else:
+        raise UserError(
+            f"prompts are trained for language models, and {model.name_or_path!r} is a {names[0]}; load it with "
+            "AutoModelForCausalLM, AutoModelForSeq2SeqLM or AutoModelForMaskedLM"
+        )
+    frozen = kind(model, tokenizer)
+    with frozen.held():
+        check_embeddings(model)
+    return frozen
+
+
+def check_embeddings(model: Any) -> None:
+    """Refuse a model that does more with tokens than look up their embeddings, and so reads soft tokens otherwise.
+
+    Some scale what they have looked up, and leave embeddings that they are given as they are.
+
+    Args:
+        model: in evaluation mode.
+
+    Raises:
+        Unsupported: it says one thing of tokens, and another of their embeddings.
+    """
+    reader = model.get_encoder() if model.config.is_encoder_decoder else model
+    table = model.get_input_embeddings()
+    ids = torch.arange(4, device=table.weight.device)[None] + len(table.weight) // 2  # words, no special tokens
+    with torch.no_grad():
+        read, given = reader(input_ids=ids)[0], reader(inputs_embeds=table(ids))[0]
+    if not torch.allclose(read, given, rtol=1e-3, atol=1e-3 * read.abs().max().item(), equal_nan=True):
+        raise Unsupported(
+            f"{model.name_or_path!r} ({model.config.model_type}) reads embeddings that it is given otherwise than "
+            "those of tokens, which it scales; no soft prompt stands among its tokens here: take another model"
+        )
 
 
 def loader_of(config: Any) -> Any:

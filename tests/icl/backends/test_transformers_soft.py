@@ -9,10 +9,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Dynami
 
 from icl.backends import Transformers
 from icl.lm import Request
-from templates.errors import UserError
+from templates.errors import Unsupported, UserError
 from templates.prompt import Prompt, Turn
 from templates.soft import Base, Prefix, SoftPrompt, base_of
 from templates.tokens import encode
+from tests.shapes import make_shape
 
 ROOM = 12
 
@@ -108,4 +109,13 @@ async def test_another_model_s_prompt_is_refused(tiny_model: Path) -> None:
         await lm.generate(Request((SoftPrompt(np.zeros((2, 32), np.float32), Base("other", 2, hidden=32)), "Q:")))
     with pytest.raises(UserError, match="vectors of 64 numbers, and abcdef01 has 63"):
         await lm.score((Vectors(), "Q:"), [" yes"])
+    await lm.aclose()
+
+
+async def test_a_model_that_reads_embeddings_otherwise_than_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    lm = Transformers(str(make_shape("falcon_h1", tiny_model, tmp_path / "model")), dtype="float32")
+    prompt = SoftPrompt(np.zeros((2, 64), np.float32), Base(lm.model, 2, hidden=64))
+    assert await lm.generate(Request("Q:", max_tokens=1))
+    with pytest.raises(Unsupported, match=r"falcon_h1.* scales"):
+        await lm.generate(Request((prompt, "Q:"), max_tokens=1))
     await lm.aclose()

@@ -1,0 +1,31 @@
+"""Which models prompts are trained for."""
+
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from templates.errors import Unsupported
+from templates.soft.families import frozen_of
+from tests.shapes import PAIRS, SCALED
+
+
+def small(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.mark.parametrize("kind", ["marian", "pegasus", "falcon_h1"])
+def test_models_that_scale_embeddings_of_tokens_alone_are_refused(kind: str) -> None:
+    if kind == "falcon_h1":
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small(SCALED[kind])))
+    else:
+        pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(kind, **pair))
+    with pytest.raises(Unsupported, match=f"{kind}.* scales.*take another model"):
+        frozen_of(model, None)
+    assert model.training, "it stays as it was"
+
+
+def test_models_whose_embeddings_scale_by_themselves_are_taken() -> None:
+    pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
+    frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
