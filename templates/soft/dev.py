@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from templates.soft.batches import in_batches
-from templates.soft.rows import Labelled, cut, rows_of
+from templates.soft.batches import in_batches, word_logprobs
+from templates.soft.rows import Labelled, rows_of
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 
@@ -90,7 +90,8 @@ class Judge:
     def scores(self, prompt: "Tensor | None") -> tuple[Array, Array]:
         """Log-scores of the labels [N, L], and log-probabilities of the examples' own answers [N]."""
         verbalizer = verbalizer_of(self._template)
-        said = [dict(zip(self._words, its, strict=True)) for its in self._words_said(prompt)]
+        chances = word_logprobs(self._frozen, self._worded, prompt, self._batch)
+        said = [dict(zip(self._words, its, strict=True)) for its in chances]
         own = [sum(its[verbalizer.word(answer)]) for its, answer in zip(said, self._answers, strict=True)]
         return np.stack([verbalizer.scores(its) for its in said]), np.array(own)
 
@@ -102,25 +103,3 @@ class Judge:
 
     def _dev(self, right: Sequence[bool], own: "Sequence[float] | Array") -> Dev:
         return Dev(sum(right) / len(right), -float(sum(own)) / sum(row.answer for row in self._own))
-
-    def _words_said(self, prompt: "Tensor | None") -> list[list[list[float]]]:
-        """For each example and each word the log-probabilities of its tokens.
-
-        Words of one token are all read in the place of one: the example runs once for all of them.
-        """
-        frozen, size = self._frozen, len(self._words)
-        spelt = {tuple(row.tokens[-row.answer :] for row in its) for its in self._worded}
-        if len(spelt) > 1 or any(len(word) > 1 for its in spelt for word in its):
-            rows = [row for its in self._worded for row in its]
-            said = in_batches(frozen, rows, self._batch, lambda some: frozen.logprobs(some, prompt))
-            return [list(its) for its in cut([chances.tolist() for chances, _ in said], size)]
-        tokens = [token for its in spelt for (token,) in its]
-        return [
-            [[chance] for chance in its]
-            for its in in_batches(
-                frozen,
-                [its[0] for its in self._worded],
-                self._batch,
-                lambda some: frozen.logits(frozen.hidden(some, prompt)).log_softmax(-1)[:, tokens].tolist(),
-            )
-        ]

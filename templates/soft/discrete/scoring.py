@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from templates.errors import UserError
-from templates.soft.batches import in_batches, states
+from templates.soft.batches import in_batches, states, word_logprobs
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Batch, Labelled, Row
@@ -39,21 +39,20 @@ def label_scores(
         labels: in the order of the scores.
         batch: rows that run at once.
     """
-    rows, words = [], []
+    worded, words = [], []
     for template, example in asked:
         own = verbalizer_of(template)
         words.append([word for label in own.labels for word in own.words[label]])
         wordless, room = replace(template, verbalizer=None), room_of(frozen, template)
-        rows += [frozen.row(wordless, example, word, room, end=False) for word in words[-1]]
+        worded.append([frozen.row(wordless, example, word, room, end=False) for word in words[-1]])
     prompt = prompt_of(asked[0][0], frozen)
     with frozen.held(), torch.no_grad():
-        said = in_batches(frozen, rows, batch, lambda some: [its[0].tolist() for its in frozen.logprobs(some, prompt)])
-    scores, start = np.empty((len(asked), len(labels))), 0
-    for number, ((template, _), its) in enumerate(zip(asked, words, strict=True)):
+        said = word_logprobs(frozen, worded, prompt, batch)
+    scores = np.empty((len(asked), len(labels)))
+    for number, ((template, _), its, chances) in enumerate(zip(asked, words, said, strict=True)):
         own = verbalizer_of(template)
-        found = own.scores(dict(zip(its, said[start : start + len(its)], strict=True)))
+        found = own.scores(dict(zip(its, chances, strict=True)))
         scores[number] = found[[own.labels.index(label) for label in labels]]
-        start += len(its)
     return scores
 
 

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from icl.tiny import TINY
 from templates import Template
 from templates.errors import UserError
 from templates.soft import MixedPrompts, PromptTuning, PTuning, PTuningV2, Training, train, train_mixture
@@ -17,17 +15,6 @@ from templates.soft.mixing import mixture_loss
 from templates.soft.mixture import Mixture, mixed
 from templates.soft.rows import Row
 from tests.templates.soft.test_tasks import FEW, stopping, task
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
-
 
 ROWS = [Row((0, 0, 40, 41, 50), (0, 1, -1, -1, -1), 1), Row((0, 0, 60, 30, 31), (0, 1, -1, -1, -1), 2)]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from icl.tiny import TINY
 from templates import Template
@@ -15,16 +15,6 @@ from templates.soft.frozen import Frozen
 from templates.soft.modules import Factored
 from templates.soft.tasks import Lessons, joint
 from tests.templates.soft.test_tasks import FEW, stopping, task
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
 
 
 class Given(nn.Module):

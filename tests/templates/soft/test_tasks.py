@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.worlds import labels
 from icl import Example
-from icl.tiny import TINY
 from templates import Template, Verbalizer
 from templates.errors import UserError
 from templates.soft import (
@@ -30,16 +28,6 @@ from templates.soft.rows import Row
 from templates.soft.tasks import Lessons, joint
 
 FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2, schedule="cosine")
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
 
 
 def task(seed: int, size: int, dev: int = 6, text: str = "{text} {answer}") -> Task:

@@ -1,55 +1,20 @@
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from eval.worlds import labels
 from icl import Example
 from icl.tiny import TINY
-from templates import Template, Verbalizer, load_template
-from templates.errors import DataError, Diverged, RunMismatch, StorageError, UserError
-from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, Training, train
+from templates import Template, load_template
+from templates.errors import DataError, Diverged, UserError
+from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
 from templates.soft.frozen import Frozen
 from templates.soft.rows import as_batch, epoch, rows_of
 from templates.soft.run import Run
-
-METHODS: list[Method] = [
-    PromptTuning(4),
-    PTuning(4, encoder="lstm"),
-    PTuning(4),
-    PrefixTuning(4),
-    PTuningV2(4),
-]
-FEW = Training(steps=4, batch=4, warmup=1, evaluate_every=2, keep_every=2)
-EPISODE = labels.Episode(3)
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    words = sorted(set(EPISODE.meaning.values()))
-    return replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in words}))
-
-
-def some(size: int, *, held_out: bool = False) -> list[Example]:
-    return list(labels.split(3, size, held_out=held_out))
+from tests.templates.soft.few import FEW, METHODS, some
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -81,110 +46,6 @@ def test_training_begins_with_what_the_prompt_begins_with(method: Method, model:
     """Encoders answer zero at first, so the first prompt is made of words, or of keys and values of words."""
     module: Any = method.module(Frozen(model, tokenizer), load_template("labels.v1"), 0)
     assert torch.equal(module(), module.start)
-
-
-@pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
-def test_resumed_is_uninterrupted(
-    method: Method, optimizer: Any, model: Any, tokenizer: Any, template: Template, tmp_path: Path
-) -> None:
-    """Stopped by an error in its third step, started again: the same bits, and the same notes."""
-    settings = replace(FEW, steps=6, optimizer=optimizer, schedule="cosine")
-    data: dict[str, Any] = {"dev": some(6, held_out=True), "training": settings}
-    whole = train(method, model, tokenizer, some(16), template, **data)
-    forward, calls = Frozen.loss, 0
-
-    def stopping(*inputs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return forward(*inputs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frozen, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
-    resumed = train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
-    assert resumed.vectors.tobytes() == whole.vectors.tobytes()
-    assert resumed.made == whole.made
-
-
-def test_another_training_is_not_continued(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
-    """Other settings, other data, another dev set, or other words for labels, in the same folder."""
-    train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW, folder=tmp_path)
-    for method, examples in ((PromptTuning(5), some(8)), (PromptTuning(4), some(9))):
-        with pytest.raises(RunMismatch, match="is of another training"):
-            train(method, model, tokenizer, examples, template, training=FEW, folder=tmp_path)
-    assert template.verbalizer
-    worded = replace(template, verbalizer=replace(template.verbalizer, tokens="mean"))
-    for other, dev in ((template, some(4)), (worded, [])):
-        with pytest.raises(RunMismatch, match="is of another training"):
-            train(PromptTuning(4), model, tokenizer, some(8), other, dev=dev, training=FEW, folder=tmp_path)
-
-
-def test_killed_in_a_checkpoint_the_one_before_is_good(tmp_path: Path, model: Any, tokenizer: Any) -> None:
-    """`kill -9` while half a checkpoint is written; the training goes on, and ends as one that was never killed."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        textwrap.dedent("""
-        import sys, time, torch
-        from eval.worlds import labels
-        from icl.tiny import TINY
-        from templates import load_template
-        from templates.soft import PromptTuning, Training, train
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        torch.set_num_threads(1)
-        save, count = torch.save, 0
-        def half(state, file):
-            global count
-            count += 1
-            if count == 3:
-                file.write(b"PK half a checkpoint"); file.flush()
-                print("writing", flush=True); time.sleep(600)
-            save(state, file)
-        torch.save = half
-        train(PromptTuning(4), AutoModelForCausalLM.from_pretrained(TINY), AutoTokenizer.from_pretrained(TINY),
-            list(labels.split(3, 16, held_out=False)), load_template("labels.v1"),
-            training=Training(steps=8, batch=4, keep_every=2), folder=sys.argv[1])
-        """)
-    )
-    command = [sys.executable, str(program), str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "writing\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["done"] == 4
-    settings, threads = Training(steps=8, batch=4, keep_every=2), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        data = (model, tokenizer, some(16), load_template("labels.v1"))
-        resumed = train(PromptTuning(4), *data, training=settings, folder=tmp_path / "run")
-        whole = train(PromptTuning(4), *data, training=settings)
-    finally:
-        torch.set_num_threads(threads)
-    assert resumed == whole
-
-
-def test_a_full_disk_leaves_the_last_checkpoint(
-    model: Any, tokenizer: Any, template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second checkpoint cannot be written: the error says so, and the first one is as it was."""
-
-    def full(_: Any, file: Any) -> None:
-        if (tmp_path / "checkpoint.pt").exists():
-            raise OSError(28, "No space left on device")
-        save(_, file)
-
-    save = torch.save
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(StorageError, match=r"No space left.*the last one is untouched"):
-        train(PromptTuning(4), model, tokenizer, some(8), template, training=FEW, folder=tmp_path)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["done"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_loss_that_is_no_number_stops(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from templates.errors import UserError
 from templates.soft import PrefixTuning, PromptTuning, PTuning, Training
 from templates.soft.dev import Dev
 from templates.soft.trials import Trial, beginnings, best_first, run_trials
-from tests.templates.soft.test_training import some
+from tests.templates.soft.few import some
 
 LABELS = replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in ("dax", "wug")}))
 

@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.worlds import labels
 from icl import Example
-from icl.tiny import TINY
 from templates import Template, Verbalizer, load_template
 from templates.errors import DataError, UserError
 from templates.soft.baselines import LinearProbe, Probe, probe
@@ -17,26 +15,13 @@ from templates.soft.batches import states
 from templates.soft.frozen import Frozen
 from templates.soft.regression import regression
 from templates.soft.rows import rows_of
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
+from tests.templates.soft.few import some
 
 
 @pytest.fixture(scope="module")
 def template() -> Template:
     words = sorted(set(labels.Episode(3).meaning.values()))
     return replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [f"{word} {word}"] for word in words}))
-
-
-def some(size: int, *, held_out: bool = False) -> list[Example]:
-    return list(labels.split(3, size, held_out=held_out))
 
 
 def test_the_worked_example() -> None:

@@ -8,10 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from eval.worlds import labels
-from icl import Example
 from icl.tiny import TINY
-from templates import Template, Verbalizer, load_template
+from templates import Template
 from templates.errors import DataError, Diverged, RunMismatch, UserError
 from templates.soft import Training
 from templates.soft.baselines import IA3, Baseline, BitFit, Full, LoRA, finetune, read_notes
@@ -21,6 +19,7 @@ from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch, rows_of
 from templates.soft.run import Run
 from tests.shapes import SHAPES
+from tests.templates.soft.few import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,24 +29,9 @@ FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2)
 ROWS = [Row((0, 40, 41, 42, 50, 51), (-1,) * 6, 2), Row((0, 60, 30, 31), (-1,) * 4, 3), Row((0, 7, 8, 9), (-1,) * 4, 1)]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    words = sorted(set(labels.Episode(3).meaning.values()))
-    return replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in words}))
-
-
 def bundled() -> Any:
     """A new one each time: these methods change it."""
     return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-def some(size: int, *, held_out: bool = False) -> list[Example]:
-    return list(labels.split(3, size, held_out=held_out))
 
 
 def needs(method: Baseline) -> None:

@@ -79,7 +79,7 @@ def test_patterns_count_as_much_as_they_know(frozen: Frozen) -> None:
 
 
 def test_patterns_of_one_model_run_together(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two patterns, eight examples, two words: 32 rows are one batch; each pattern's scores are those of it alone."""
+    """Two patterns, eight examples: 16 rows, each read for both words, are a batch; scores are those of each alone."""
     sizes, hidden = list[int](), Frozen.hidden
 
     def counted(its: Frozen, batch: Any, prompt: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_patterns_of_one_model_run_together(frozen: Frozen, monkeypatch: pytest.
     monkeypatch.setattr(Frozen, "hidden", counted)
     patterns, some = [Pattern(frozen, KNOWING), Pattern(frozen, ASTRAY)], examples("review")[:8]
     scores = pattern_scores(patterns, some)
-    assert sizes == [32]
+    assert sizes == [16]
     for its, pattern in zip(scores, patterns, strict=True):
         alone = label_scores(frozen, [(pattern.template, example) for example in some], WORDS.labels)
         assert its == pytest.approx(alone, abs=1e-5)

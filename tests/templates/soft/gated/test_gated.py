@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from eval.worlds import labels
-from icl import Example
-from icl.tiny import TINY
-from templates import Template, Verbalizer, load_template
+from templates import Template
 from templates.errors import DataError, RunMismatch, Unsupported, UserError
 from templates.soft import SoftPrompt, Training, base_of, train
 from templates.soft.frozen import Frozen
@@ -19,25 +16,10 @@ from templates.soft.gated import GatedPrompt, LlamaAdapter, applied, train_adapt
 from templates.soft.gated.attention import attentions, gated
 from templates.soft.rows import as_batch, rows_of
 from tests.shapes import GROUPED
+from tests.templates.soft.few import some
 
 FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2, schedule="cosine")
 METHODS = [LlamaAdapter(4), LlamaAdapter(4, layers=1, per_head=True), LlamaAdapter(3, init="text", text="a label")]
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    words = sorted(set(labels.Episode(3).meaning.values()))
-    return replace(load_template("labels.v1"), verbalizer=Verbalizer({word: [word] for word in words}))
 
 
 @pytest.fixture(params=["llama", "mistral", "qwen2", "qwen3"])
@@ -48,10 +30,6 @@ def any_model(request: pytest.FixtureRequest) -> Any:
     return AutoModelForCausalLM.from_config(
         AutoConfig.for_model(request.param, vocab_size=100, **GROUPED, **own)
     ).eval()
-
-
-def some(size: int, *, held_out: bool = False) -> list[Example]:
-    return list(labels.split(3, size, held_out=held_out))
 
 
 def drawn(model: Any, layers: int = 1, *, gates: int = 1, gate: float = 0.7) -> GatedPrompt:
