@@ -39,10 +39,10 @@ def model_identity(model: str, revision: str | None = None) -> str:
 
 
 def weights_identity(model: str, revision: str | None = None) -> str:
-    """A digest of the weights alone, for a folder; for a model on the hub the revision, empty where none is known."""
+    """A digest of the weights alone, for a folder; for a model on the hub "@REVISION", empty where none is known."""
     folder = Path(model)
     if not model or not folder.is_dir():  # a model that was made in memory has no name
-        return revision or ""
+        return f"@{revision}" if revision else ""
     digest = blake2b(digest_size=8)
     for path in _matching(folder, _WEIGHTS):
         _add(digest, path, _sampled(path))

@@ -18,7 +18,7 @@ class Base:
         heads: of attention.
         kv_heads: heads of keys and values.
         head_size: width of a head.
-        weights: a digest of its weights, empty where nobody knows it.
+        weights: a digest of its weights, or "@" and the commit of a model on the hub; empty where nobody knows.
         task: what it does, as PEFT calls it: CAUSAL_LM, SEQ_2_SEQ_LM for an encoder with a decoder, FEATURE_EXTRACTION
             for a masked language model, which PEFT has no name for.
     """
@@ -36,7 +36,7 @@ class Base:
         """Refuse another model than this one: vectors that were trained for one mean nothing to another.
 
         Raises:
-            UserError: another shape, other weights, or, where the weights of one are not known, another name.
+            UserError: another shape, other weights, or, where their weights cannot be compared, another name.
         """
         for part in ("layers", "hidden", "kv_heads", "head_size"):
             ours, theirs = getattr(self, part), getattr(other, part)
@@ -45,7 +45,8 @@ class Base:
                     f"the prompt was trained for {self.name!r} with {part}={ours}, and {other.name!r} has {theirs}; "
                     "use the model it was trained for, or train it again"
                 )
-        if self.weights and other.weights:
+        alike = self.weights.startswith("@") == other.weights.startswith("@")
+        if self.weights and other.weights and alike:
             if self.weights != other.weights:
                 raise UserError(
                     f"the prompt was trained for {self.name!r}, and the weights of {other.name!r} are others; use the "
@@ -75,7 +76,7 @@ def base_of(name: str, config: Any, revision: str | None = None) -> Base:
         heads=heads,
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,
         head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        weights=weights_identity(name, revision or getattr(config, "_commit_hash", None)),
+        weights=weights_identity(name, getattr(config, "_commit_hash", None) or revision),  # a tag may come to move
         task="SEQ_2_SEQ_LM" if getattr(config, "is_encoder_decoder", False) else "CAUSAL_LM",
     )
 

@@ -17,7 +17,7 @@ from templates.errors import DataError, UserError
 from templates.prompt import Prompt, Soft, is_chat, parts
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import SoftPrompt, Trained
-from templates.soft.rows import Batch, Labelled, Row
+from templates.soft.rows import Batch, Labelled, Row, padded, soft_numbers
 from templates.template import Template
 from templates.tokens import Encoded, affixes, encode
 
@@ -75,30 +75,23 @@ class EncoderDecoder(Frozen):
                 f"example {example.id!r} has {len(asked.ids)} tokens of prompt and {len(said)} of answer, and there is "
                 f"room for {room} each; leave it out, or shorten the prompt"
             )
-        soft, seen = [-1] * (len(asked.ids) + len(said)), 0
-        for place, part in asked.soft:
-            soft[place : place + len(part.vectors)] = range(seen, seen + len(part.vectors))
-            seen += len(part.vectors)
-        return Row((*asked.ids, *said), tuple(soft), len(said))
+        tokens = (*asked.ids, *said)
+        return Row(tokens, soft_numbers(len(tokens), asked.soft, len(template.soft or ())), len(said))
 
     def batch(self, rows: Sequence[Row]) -> Pairs:
         """The rows as one batch; both sides are filled up on the right."""
         asked = [len(row.tokens) - row.answer for row in rows]
-        width, length = max(asked), max(row.answer for row in rows)  # T, S
-
-        def filled(values: Sequence[Sequence[int]], size: int, filler: int) -> Tensor:
-            return torch.tensor([[*its, *[filler] * (size - len(its))] for its in values], device=self.device)
-
+        length = max(row.answer for row in rows)  # S
         soft = [row.soft[:size] for row, size in zip(rows, asked, strict=True)]
         places = [number * length + place for number, row in enumerate(rows) for place in range(row.answer)]
         return Pairs(
-            ids=filled([row.tokens[:size] for row, size in zip(rows, asked, strict=True)], width, 0),
-            soft=filled(soft, width, -1) if any(number >= 0 for its in soft for number in its) else None,
+            ids=padded([row.tokens[:size] for row, size in zip(rows, asked, strict=True)], 0, self.device),
+            soft=padded(soft, -1, self.device) if any(number >= 0 for its in soft for number in its) else None,
             places=torch.tensor(places, device=self.device),
             targets=torch.tensor([token for row in rows for token in row.tokens[-row.answer :]], device=self.device),
             answers=[row.answer for row in rows],
-            seen=filled([[1] * size for size in asked], width, 0),
-            said=filled([[self.start, *row.tokens[-row.answer : -1]] for row in rows], length, self.start),
+            seen=padded([[1] * size for size in asked], 0, self.device),
+            said=padded([[self.start, *row.tokens[-row.answer : -1]] for row in rows], self.start, self.device),
         )
 
     def run(self, batch: Batch, prompt: Tensor | None) -> Any:

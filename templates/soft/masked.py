@@ -19,7 +19,7 @@ from torch import Tensor
 from templates.errors import Unsupported, UserError
 from templates.soft.base import Base
 from templates.soft.frozen import Frozen
-from templates.soft.rows import Batch, Labelled, Row, row_of
+from templates.soft.rows import Batch, Labelled, Row, padded, row_of
 from templates.template import Template
 from templates.tokens import affixes
 
@@ -137,10 +137,6 @@ def as_masked(rows: Sequence[Row], mask: int, ends: Sequence[int], device: Any =
     """
     shown = [[*row.tokens[: -row.answer], *[mask] * row.answer, *ends] for row in rows]
     width = max(len(tokens) for tokens in shown)  # T
-
-    def filled(values: Sequence[Sequence[int]], filler: int) -> Tensor:
-        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in values], device=device)
-
     places = [
         number * width + at
         for number, row in enumerate(rows)
@@ -148,10 +144,10 @@ def as_masked(rows: Sequence[Row], mask: int, ends: Sequence[int], device: Any =
     ]
     soft = any(number >= 0 for row in rows for number in row.soft)
     return Batch(
-        ids=filled(shown, 0),
-        soft=filled([row.soft for row in rows], -1) if soft else None,
+        ids=padded(shown, 0, device),
+        soft=padded([row.soft for row in rows], -1, device, width) if soft else None,
         places=torch.tensor(places, device=device),
         targets=torch.tensor([token for row in rows for token in row.tokens[-row.answer :]], device=device),
         answers=[row.answer for row in rows],
-        seen=filled([[1] * len(tokens) for tokens in shown], 0),
+        seen=padded([[1] * len(tokens) for tokens in shown], 0, device),
     )

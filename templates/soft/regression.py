@@ -39,7 +39,7 @@ def regression(
         return float(-(scores * target).sum() + strength / 2 * (weights[:, :-1] ** 2).sum()), slope.ravel()
 
     start = np.zeros(labels * (inputs.shape[1] + 1))
-    solved = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-6})
+    solved = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-6, "ftol": 0.0})
     weights = solved.x.reshape(labels, -1)
     scaled = weights[:, :-1] / spread
     return scaled, weights[:, -1] - scaled @ mean

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from templates.errors import DataError
+from templates.prompt import Soft
 from templates.template import Template
 from templates.tokens import split
 
@@ -95,11 +96,7 @@ def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, r
             f"example {example.id!r} has {len(context.ids)} tokens of prompt and {len(said)} of answer, and there is "
             f"room for {room}; leave it out, or shorten the prompt"
         )
-    soft, seen = [-1] * len(tokens), 0
-    for place, part in context.soft:  # the parts stand in order, all of them in each demonstration and in the query
-        soft[place : place + len(part.vectors)] = range(seen, seen + len(part.vectors))
-        seen = (seen + len(part.vectors)) % len(template.soft or ())
-    return Row(tokens, tuple(soft), len(said))
+    return Row(tokens, soft_numbers(len(tokens), context.soft, len(template.soft or ())), len(said))
 
 
 class Rowing(Protocol):
@@ -144,10 +141,6 @@ def as_batch(rows: Sequence[Row], device: Any = "cpu") -> Batch:
     import torch
 
     width = max(len(row.tokens) for row in rows) - 1  # T
-
-    def filled(values: Sequence[Sequence[int]], filler: int) -> "Tensor":
-        return torch.tensor([[*row[:-1], *[filler] * (width + 1 - len(row))] for row in values], device=device)
-
     soft = any(number >= 0 for row in rows for number in row.soft)
     places = [
         number * width + at
@@ -155,12 +148,36 @@ def as_batch(rows: Sequence[Row], device: Any = "cpu") -> Batch:
         for at in range(len(row.tokens) - row.answer - 1, len(row.tokens) - 1)
     ]
     return Batch(
-        ids=filled([row.tokens for row in rows], 0),
-        soft=filled([row.soft for row in rows], -1) if soft else None,
+        ids=padded([row.tokens[:-1] for row in rows], 0, device),
+        soft=padded([row.soft[:-1] for row in rows], -1, device) if soft else None,
         places=torch.tensor(places, device=device),
         targets=torch.tensor([token for row in rows for token in row.tokens[-row.answer :]], device=device),
         answers=[row.answer for row in rows],
     )
+
+
+def padded(values: Sequence[Sequence[int]], filler: int, device: Any, width: int = 0) -> "Tensor":
+    """The values as one tensor, shorter ones filled up on the right; as wide as the longest, or so wide."""
+    import torch
+
+    width = width or max(map(len, values))
+    return torch.tensor([[*its, *[filler] * (width - len(its))] for its in values], device=device)
+
+
+def soft_numbers(size: int, soft: Sequence[tuple[int, Soft]], tokens: int) -> tuple[int, ...]:
+    """For each token of a row the number of the soft token in its place, -1 where there is none; see `Row`.
+
+    Args:
+        size: tokens of the row.
+        soft: the prompt's parts with the places of their first tokens, in order; all of them in each demonstration and
+            in the query.
+        tokens: of the whole prompt.
+    """
+    found, seen = [-1] * size, 0
+    for place, part in soft:
+        found[place : place + len(part.vectors)] = range(seen, seen + len(part.vectors))
+        seen = (seen + len(part.vectors)) % tokens
+    return tuple(found)
 
 
 def epoch(rows: Sequence[Row], size: int, seed: str) -> list[list[Row]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Init = Literal["labels", "vocabulary", "text", "uniform"]
 PrefixInit = Literal["text", "vocabulary", "random", "zero"]
 
-_COMMON = 5000  # tokens that are sampled from: tokenizers number the most common ones first
+_COMMON = 5000  # tokens that are sampled from: in most tokenizers the first ones are the most common
 _WIDTH = 0.5  # of the uniform distribution, on either side
 
 
@@ -30,8 +30,9 @@ def words(frozen: "Frozen", template: Template, tokens: int, init: Init, text: s
         template: whose verbalizer has the labels.
         tokens: P.
         init: "labels": the words that stand for labels, each the mean of its tokens, then as "vocabulary"; where there
-            are no labels, all of it. "vocabulary": of the 5,000 most common tokens as many as are wanted. "text": the
-            text's tokens, again and again. "uniform": each number between -0.5 and 0.5, for comparison.
+            are no labels, all of it. "vocabulary": as many as are wanted of the vocabulary's 5,000 first tokens, in
+            most tokenizers the most common ones. "text": the text's first tokens, of a shorter text again and again.
+            "uniform": each number between -0.5 and 0.5, for comparison.
         text: for "text".
         seed: of what is drawn.
     """
@@ -52,7 +53,7 @@ def words(frozen: "Frozen", template: Template, tokens: int, init: Init, text: s
 
 
 def sampled(frozen: "Frozen", tokens: int, seed: int) -> list[int]:
-    """So many of the 5,000 most common tokens, special ones left out."""
+    """So many of the 5,000 first tokens, special ones left out."""
     special = set(frozen.tokenizer.all_special_ids)
     common = [token for token in range(min(_COMMON, len(frozen.tokenizer))) if token not in special]
     return Random(f"{seed}/vocabulary").choices(common, k=tokens)
@@ -76,8 +77,8 @@ def keys_and_values(frozen: "Frozen", tokens: int, init: PrefixInit, text: str, 
     Args:
         frozen: the model.
         tokens: P.
-        init: "text": those that the model has for the text, again and again; "vocabulary": for sampled words; "random"
-            and "zero", for comparison.
+        init: "text": those that the model has for the text's first tokens, of a shorter text again and again;
+            "vocabulary": for sampled words; "random" and "zero", for comparison.
         text: for "text".
         seed: of what is drawn.
     """

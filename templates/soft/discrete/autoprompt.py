@@ -21,7 +21,7 @@ from templates.soft.discrete.nearest import highest
 from templates.soft.discrete.trigger import Asked, Slot, asked_of, log_likelihoods
 from templates.soft.discrete.vocabulary import behind, triggers
 from templates.soft.frozen import Frozen
-from templates.soft.rows import Labelled
+from templates.soft.rows import Labelled, cut
 from templates.template import Template
 
 Array = npt.NDArray[Any]
@@ -175,15 +175,17 @@ def _gradient(frozen: Frozen, asked: Sequence[Asked], tokens: tuple[int, ...]) -
 
 
 def _scores(frozen: Frozen, asked: Sequence[Asked], tried: Sequence[tuple[int, ...]], rows: int) -> Array:
-    """Mean log-probability of the right label with each trigger, [C]; as many triggers as may run at once do."""
-    together = max(1, rows // sum(len(its.rows) for its in asked))
-    found = []
+    """Mean log-probability of the right label with each trigger, [C]; as many rows as may run at once do."""
+    found = np.zeros(len(tried))
     with torch.no_grad():
-        for start in range(0, len(tried), together):
-            some = tried[start : start + together]
-            prompts = torch.cat([_embedded(frozen, tokens) for tokens in some])
-            found.append(log_likelihoods(frozen, asked, prompts, len(some)).mean(1).cpu().numpy())
-    return np.concatenate(found)
+        for its in cut(asked, max(1, rows // max(len(one.rows) for one in asked))):
+            together = max(1, rows // sum(len(one.rows) for one in its))
+            sums = []
+            for some in cut(tried, together):
+                prompts = torch.cat([_embedded(frozen, tokens) for tokens in some])
+                sums.append(log_likelihoods(frozen, its, prompts, len(some)).sum(1).cpu().numpy())
+            found += np.concatenate(sums)
+    return found / len(asked)
 
 
 def _embedded(frozen: Frozen, tokens: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from templates.errors import UserError
-from templates.soft.rows import Labelled
+from templates.soft.rows import Labelled, padded
 from templates.template import Template, fill, literal
 from templates.verbalizer import Verbalizer
 
@@ -86,11 +86,9 @@ class Filler:
     def encoded(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """What the decoder sees of the texts, [N, T', H], and which of it are tokens, [N, T']; each is read once."""
         ids = [self.tokenizer.encode(text) for text in texts]
-        width = max(len(row) for row in ids)
-        filled = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=self.model.device)
-        seen = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=self.model.device)
+        read, seen = (padded(rows, 0, self.model.device) for rows in (ids, [[1] * len(row) for row in ids]))
         encoder = self.model.get_encoder()
-        parts = zip(torch.split(filled, self.rows), torch.split(seen, self.rows), strict=True)
+        parts = zip(torch.split(read, self.rows), torch.split(seen, self.rows), strict=True)
         return torch.cat([encoder(input_ids=some, attention_mask=mask)[0] for some, mask in parts]), seen
 
     def next_scores(self, states: Tensor, seen: Tensor, written: Sequence[Sequence[int]]) -> Tensor:
@@ -165,9 +163,11 @@ def generate(
     ]
     training = filler.model.training
     filler.model.eval()
-    with torch.no_grad():
-        found = _searched(filler, *filler.encoded(texts), sentinels, width=width, length=length, keep=keep)
-    filler.model.train(training)
+    try:
+        with torch.no_grad():
+            found = _searched(filler, *filler.encoded(texts), sentinels, width=width, length=length, keep=keep)
+    finally:
+        filler.model.train(training)
     return [_template(filler, pieces, sentinels, one, verbalizer) for one in found]
 
 

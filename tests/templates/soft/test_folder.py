@@ -96,6 +96,9 @@ def test_another_model_is_refused(base: Base, tiny_model: Path, tmp_path: Path) 
     with pytest.raises(UserError, match="if the two are one model, load the prompt with base='org/renamed'"):
         base.check(Base("org/renamed", base.layers))
     base.check(Base(f"elsewhere/{tiny_model.name}", base.layers))
+    base.check(Base(f"hub/{tiny_model.name}", base.layers, weights="@c0ffee"))  # a commit says nothing of a file
+    with pytest.raises(UserError, match=r"weights of .* are others"):
+        Base("hub/m", 2, weights="@c0ffee").check(Base("hub/m", 2, weights="@decaf"))
     SoftPrompt(vectors(2, base.hidden), base).save(tmp_path / "p")
     SoftPrompt.load(tmp_path / "p", base="org/renamed").base.check(Base("org/renamed", base.layers))
 

@@ -155,6 +155,10 @@ def test_a_step_is_three_forward_passes(frozen: Frozen, monkeypatch: pytest.Monk
     assert calls[:2] == [30, 10]
     assert 0 < calls[2] <= 210
     assert calls[3:] in ([], [30])
+    calls.clear()
+    find_trigger(AutoPrompt(steps=1, candidates=20, batch=10, rows=8), frozen, TOPIC, examples("topic")[:30])
+    assert calls[:4] == [8, 8, 8, 6]
+    assert max(calls[5:]) <= 8, "all but the gradient's run so many at once"
 
 
 def test_a_causal_model_finds_a_trigger(causal: Frozen) -> None:
