@@ -3,12 +3,11 @@
 import asyncio
 import atexit
 import gc
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from icl.backends.label_trie import Node, cheaper_than_prompts, scores_from, trie
 from icl.backends.loop_thread import LoopThread
@@ -26,8 +25,6 @@ from templates.tokens import Encoded, begun, encode, split
 
 if TYPE_CHECKING:
     from templates.soft import Base
-
-T = TypeVar("T")
 
 _TEXT_ALONE = (
     "this engine was started for text alone, by a request without soft prompts, or with a kv_transfer_config of your "
@@ -59,8 +56,7 @@ class VLLM:
         self, model: str, *, revision: str | None = None, soft_prompts: bool = False, **engine_args: Any
     ) -> None:
         self.model, self.revision, self.soft_prompts, self.engine_args = model, revision, soft_prompts, engine_args
-        self._lock = Lock()
-        self._thread: LoopThread | None = None
+        self._thread = LoopThread()
         self._engine: asyncio.Task[Any] | None = None
         self._prefixes: Prefixes | None = None
         self._ids = count()
@@ -73,11 +69,11 @@ class VLLM:
 
     async def generate(self, request: Request) -> list[Completion]:
         """The samples of the request: one engine request, so one prefill, whatever n is."""
-        return await self._on_engine_thread(self._generate(request))
+        return await self._thread.run(self._generate(request))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         """Log-probabilities of each continuation after the prompt."""
-        return await self._on_engine_thread(self._score(prompt, continuations))
+        return await self._thread.run(self._score(prompt, continuations))
 
     async def count(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt; needs the tokenizer alone, not the engine."""
@@ -88,16 +84,15 @@ class VLLM:
         return await asyncio.to_thread(lambda: self._context)
 
     async def aclose(self) -> None:
-        """Stop the engine and its worker processes."""
+        """Stop the engine and its worker processes.
+
+        What waits for an answer fails at once, with a `ModelError`: an engine may have hours of work before it.
+        """
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        with self._lock:
-            thread, self._thread = self._thread, None
+        self._thread.close(self._stop)
         atexit.unregister(self._close)
-        if thread is not None:
-            thread.submit(self._stop()).result()
-            thread.close()
 
     @once
     def _tokenizer(self) -> Any:
@@ -108,11 +103,6 @@ class VLLM:
     @once
     def _context(self) -> int:
         return int(self.engine_args.get("max_model_len") or context_length(self.model, self.revision))
-
-    async def _on_engine_thread(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            thread = self._thread = self._thread or LoopThread()
-        return await asyncio.wrap_future(thread.submit(work))
 
     async def _started(self, prompt: Encoded) -> Any:
         # All requests wait for one start; a start that failed fails them all, with the same error.
@@ -133,15 +123,15 @@ class VLLM:
         return start(self.model, self.revision, arguments)
 
     async def _stop(self) -> None:
-        if self._engine is not None:
-            starting, self._engine = self._engine, None
-            if not starting.done() or starting.exception() is None:
-                (await starting).shutdown()
+        starting, self._engine = self._engine, None
+        try:
+            if starting is not None and not starting.cancelled() and starting.exception() is None:
+                starting.result().shutdown()
+        finally:
             if self._prefixes is not None:
                 self._prefixes.close()
-                self._prefixes = None
-            del starting
-            gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
+        del starting
+        gc.collect()  # the engine goes now: at the end of the interpreter its own clean-up would fail, and say so
 
     async def _generate(self, request: Request) -> list[Completion]:
         prompt = self._checked(encode(self._tokenizer, request.prompt))

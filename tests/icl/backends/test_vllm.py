@@ -4,6 +4,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +138,32 @@ async def test_an_engine_that_cannot_start_says_why(tiny_model: Path) -> None:
     broken = VLLM(str(tiny_model), dtype="float32", tensor_parallel_size=-1)
     results = await asyncio.gather(*(broken.generate(Request("a")) for _ in range(2)), return_exceptions=True)
     assert all(isinstance(result, ModelError) and "could not start" in str(result) for result in results)
+
+
+async def test_closing_while_the_engine_starts(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits hears of it at once; the engine is shut down as soon as it is there; nothing may be asked any more."""
+    starting, go, ended = Event(), Event(), Event()
+
+    def start(*_: Any) -> Any:
+        starting.set()
+        go.wait()
+        return SimpleNamespace(shutdown=ended.set)
+
+    monkeypatch.setattr(module, "start", start)
+    lm = VLLM(str(tiny_model))
+    waiting = asyncio.create_task(lm.generate(Request("a")))
+    await asyncio.to_thread(starting.wait)
+    closing = asyncio.create_task(lm.aclose())
+    try:
+        with pytest.raises(ModelError, match="was closed before it answered"):
+            await waiting
+        assert not ended.is_set()
+    finally:
+        go.set()
+        await closing
+    assert ended.is_set()
+    with pytest.raises(ModelError, match="was closed"):
+        await lm.score("a", ["b"])
 
 
 def test_a_script_that_forgets_to_close_ends(tiny_model: Path) -> None:

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from icl import Request
 from icl.backends import VLLM, Transformers
-from templates.errors import Unsupported, UserError
+from templates.errors import ModelError, Unsupported, UserError
 from templates.prompt import Prompt, Turn
 from templates.soft import Base, Prefix, SoftPrompt, base_of
 from tests.shapes import make_shape
@@ -143,3 +143,31 @@ async def test_prefixes_survive_preemption_on_other_architectures(kind: str, tin
         finally:
             await lm.aclose()
     assert said[0] == said[1]
+
+
+def files(place: Path) -> list[Path]:
+    """Those of prefixes."""
+    return list(place.glob("icl-prefixes-*/*"))
+
+
+async def test_closing_fails_what_runs_and_removes_the_files(
+    base: Base, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests in the engine's hands get this project's error; who is cancelled meanwhile is cancelled."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True, block_size=32)
+    await lm.generate(Request((prefix(base, 1), "Q:"), max_tokens=1))
+    running = [
+        asyncio.create_task(lm.generate(Request((prefix(base, seed), "Q:"), n=64, temperature=1.0, max_tokens=1900)))
+        for seed in range(3)
+    ]
+    await asyncio.sleep(0.5)
+    assert len(files(tmp_path)) == 3
+    running[2].cancel()
+    await lm.aclose()
+    first, second, third = await asyncio.gather(*running, return_exceptions=True)
+    assert isinstance(third, asyncio.CancelledError)
+    for error in (first, second):
+        assert isinstance(error, ModelError)
+        assert "was closed" in str(error)
+    assert not files(tmp_path)
