@@ -11,7 +11,6 @@ Dimensions: P prefix tokens, L layers, K heads of keys and values, D head size.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_pa
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorMetadata, KVConnectorRole
 from vllm.model_executor.models.utils import extract_layer_index
 
+from icl.backends.recent import Recent
 from icl.backends.vllm_prefixes import prefix_of, slots
 
-_KEPT = 64  # prefixes on the device
+_DEVICE = 2**28  # bytes of prefixes that each worker keeps on its device, beside the engine's own cache
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class PrefixConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._block = groups[0].kv_cache_spec.block_size
         self._folder = Path(vllm_config.kv_transfer_config.kv_connector_extra_config["folder"])
         self._waiting = Loads()
-        self._read = lru_cache(_KEPT)(self._read_from_disk)
+        self._read = Recent(self._read_from_disk, _DEVICE)
 
     # The scheduler's side.
 
@@ -96,7 +96,8 @@ class PrefixConnector(KVConnectorBase_V1):  # type: ignore[misc]
             for name, layer in forward_context.no_compile_layers.items()
             if getattr(layer, "kv_cache", None) is not None and not getattr(layer, "kv_sharing_target_layer_name", None)
         }
-        for load in metadata.loads:
+        # Those of one prefix follow each other, so that a step reads no file twice, however many prefixes it needs.
+        for load in sorted(metadata.loads, key=lambda load: load.prefix):
             both = self._read(load.prefix)
             places = torch.tensor(load.slots, dtype=torch.int64, device=both.device)
             for number, layer in layers.items():
