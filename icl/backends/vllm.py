@@ -205,22 +205,24 @@ class VLLM:
 
     async def _ask(self, prompt: Encoded, **sampling: Any) -> Any:
         engine = await self._started(prompt)
-        config = engine.vllm_config.model_config
-        if prompt.soft and not config.enable_prompt_embeds:
+        if prompt.soft and not engine.vllm_config.model_config.enable_prompt_embeds:
             raise Unsupported(_TEXT_ALONE)
-        if prompt.prefix is not None:
-            if self._prefixes is None:
-                raise Unsupported(_TEXT_ALONE)
-            self._prefixes.keep(prompt.prefix)
-            asked = {"prefix": prompt.prefix.digest, "tokens": len(prompt.prefix)}
-            sampling["extra_args"] = {"kv_transfer_params": asked}
+        if prompt.prefix is None:
+            return await self._answer(engine, prompt, sampling)
+        if self._prefixes is None:
+            raise Unsupported(_TEXT_ALONE)
+        with self._prefixes.kept(prompt.prefix) as asked:
+            return await self._answer(engine, prompt, {**sampling, "extra_args": {"kv_transfer_params": asked}})
+
+    async def _answer(self, engine: Any, prompt: Encoded, sampling: Mapping[str, Any]) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        dtype = engine.vllm_config.model_config.dtype
         params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True, **sampling)
         try:
-            async for output in engine.generate(engine_prompt(prompt, config.dtype), params, str(next(self._ids))):
+            async for output in engine.generate(engine_prompt(prompt, dtype), params, str(next(self._ids))):
                 if output.finished:
                     return output
         except ValueError as error:
