@@ -1,13 +1,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from transformers import AutoConfig
 
 from icl import Request
-from icl.backends import VLLM, Transformers
+from icl.backends import VLLM, Transformers, vllm
 from templates.errors import ModelError, Unsupported, UserError
 from templates.prompt import Prompt, Turn
 from templates.soft import Base, Prefix, SoftPrompt, base_of
@@ -146,8 +147,8 @@ async def test_prefixes_survive_preemption_on_other_architectures(kind: str, tin
 
 
 def files(place: Path) -> list[Path]:
-    """Those of prefixes."""
-    return list(place.glob("icl-prefixes-*/*"))
+    """Folders of prefixes, and what is in them."""
+    return [*place.glob("icl-prefixes-*"), *place.glob("icl-prefixes-*/*")]
 
 
 async def test_closing_fails_what_runs_and_removes_the_files(
@@ -162,7 +163,7 @@ async def test_closing_fails_what_runs_and_removes_the_files(
         for seed in range(3)
     ]
     await asyncio.sleep(0.5)
-    assert len(files(tmp_path)) == 3
+    assert len(files(tmp_path)) == 1 + 3
     running[2].cancel()
     await lm.aclose()
     first, second, third = await asyncio.gather(*running, return_exceptions=True)
@@ -170,4 +171,23 @@ async def test_closing_fails_what_runs_and_removes_the_files(
     for error in (first, second):
         assert isinstance(error, ModelError)
         assert "was closed" in str(error)
+    assert not files(tmp_path)
+
+
+async def test_the_files_go_even_if_the_engine_does_not_stop(
+    base: Base, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes hears of it, and nothing is left behind."""
+
+    def stuck() -> None:
+        raise RuntimeError("it does not stop")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(vllm, "start", lambda *_: SimpleNamespace(shutdown=stuck))
+    lm = VLLM(str(tiny_model))
+    with pytest.raises(AttributeError, match="vllm_config"):  # no engine at all
+        await lm.generate(Request((prefix(base, 1), "Q:")))
+    assert len(files(tmp_path)) == 1 + 1
+    with pytest.raises(RuntimeError, match="does not stop"):
+        await lm.aclose()
     assert not files(tmp_path)
