@@ -32,6 +32,15 @@ class Base:
     weights: str = ""
     task: str = "CAUSAL_LM"
 
+    def __post_init__(self) -> None:
+        """Refuse what is no text and no number: a base may come from a file."""
+        for part in ("name", "weights", "task"):
+            if not isinstance(getattr(self, part), str):
+                raise UserError(f"a base's {part} is a text, got {getattr(self, part)!r}")
+        for part in ("layers", "hidden", "heads", "kv_heads", "head_size"):
+            if type(getattr(self, part)) is not int or getattr(self, part) < 0:
+                raise UserError(f"a base's {part} is a whole number ≥ 0, got {getattr(self, part)!r}")
+
     def check(self, other: "Base") -> None:
         """Refuse another model than this one: vectors that were trained for one mean nothing to another.
 

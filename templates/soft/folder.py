@@ -113,15 +113,14 @@ def read(folder: Path) -> Trained:
         raise DataError(f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors") from error
     if TENSOR not in tensors:
         raise DataError(f"{folder / WEIGHTS} has {sorted(tensors)} and no {TENSOR!r}; it is not a prompt's")
-    notes = json_of(folder / NOTES) if (folder / NOTES).is_file() else {}
-    try:
-        base = Base(**notes["base"]) if notes else base_in(config, kind)
-    except (KeyError, TypeError, ArithmeticError) as error:
-        raise DataError(f"{folder} does not say which model it is for: {error!r} in {NOTES} or {CONFIG}") from error
+    if (folder / NOTES).is_file():
+        base, made = notes_in(folder / NOTES)
+    else:
+        base, made = base_in(config, kind, folder / CONFIG), {"method": config["peft_type"]}
     vectors = tensors[TENSOR]
     if base.task == "SEQ_2_SEQ_LM":  # PEFT keeps as many rows again for the decoder, and never uses them
         vectors = vectors[: config.get("num_virtual_tokens")]
-    return kind(vectors.astype(np.float32), base, notes.get("made", {"method": config["peft_type"]}))
+    return kind(vectors.astype(np.float32), base, made)
 
 
 def peft_config(prompt: Trained) -> dict[str, Any]:
@@ -142,28 +141,60 @@ def peft_config(prompt: Trained) -> dict[str, Any]:
     return {"peft_type": "PROMPT_TUNING", **shared, "token_dim": base.hidden, "num_attention_heads": base.heads}
 
 
-def base_in(config: dict[str, Any], kind: type[Trained]) -> Base:
-    """The base that PEFT's configuration names; of prefixes its heads are those of keys and values."""
-    name, layers = str(config["base_model_name_or_path"]), config["num_layers"]
-    heads, width = config["num_attention_heads"], config["token_dim"]
-    task = str(config.get("task_type") or "CAUSAL_LM")
-    if kind is Prefix:
-        return Base(name, layers, kv_heads=heads, head_size=width // heads, task=task)
-    return Base(name, layers, hidden=width, heads=heads, task=task)
+def base_in(config: dict[str, Any], kind: type[Trained], file: Path) -> Base:
+    """The base that PEFT's configuration names; of prefixes its heads are those of keys and values.
+
+    Raises:
+        DataError: the file that it is from does not say which; says what is wrong.
+    """
+    try:
+        name, layers = str(config["base_model_name_or_path"]), config["num_layers"]
+        heads, width = config["num_attention_heads"], config["token_dim"]
+        task = str(config.get("task_type") or "CAUSAL_LM")
+        if kind is Prefix:
+            return Base(name, layers, kv_heads=heads, head_size=width // heads, task=task)
+        return Base(name, layers, hidden=width, heads=heads, task=task)
+    except (KeyError, TypeError, ArithmeticError, UserError) as error:
+        raise DataError(f"{file} does not say which model it is for: {error!r}; save it again with PEFT") from error
+
+
+def notes_in(file: Path) -> tuple[Base, dict[str, Any]]:
+    """Which model something was trained for and how it was made, from the notes beside it.
+
+    Raises:
+        DataError: there are none, or they say neither; says what is wrong with them.
+    """
+    found = json_of(file)
+    base: Any = found.get("base")
+    made: Any = found.get("made", {})
+    for name, part in (("base", base), ("made", made)):
+        if not isinstance(part, dict):
+            raise DataError(f"{file} has {name} {part!r}, where an object belongs; make it anew")
+    try:
+        return Base(**base), made
+    except (TypeError, UserError) as error:
+        raise DataError(f"{file} does not say which model it is for: {error}; make it anew") from error
 
 
 def json_of(path: Path) -> dict[str, Any]:
     """The JSON object in the file.
 
     Raises:
-        DataError: there is none.
+        DataError: no file, no JSON, or no object; says which.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DataError(
-            f"{path} cannot be read as JSON ({error}); a prompt's folder has {CONFIG} and {WEIGHTS}"
+            f"{path} cannot be read ({error.strerror or error}); name a folder that a training or PEFT wrote"
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON ({error}); copy it again from where it is whole, or make it anew"
         ) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is not a JSON object; a prompt's folder has {CONFIG} and {WEIGHTS}")
+        raise DataError(
+            f"{path} is not a JSON object but a {type(found).__name__}; copy it again from where it is whole, or make "
+            "it anew"
+        )
     return found

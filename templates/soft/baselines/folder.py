@@ -8,9 +8,9 @@ from typing import Any
 
 from templates.errors import DataError
 from templates.soft.base import Base
-from templates.soft.folder import MERGED, TUNED, json_of
+from templates.soft.folder import MERGED, TUNED, json_of, notes_in
 
-NOTES = TUNED
+NOTES, KINDS = TUNED, ("adapter", "model", "probe")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def read_notes(folder: Path) -> Notes:
     Raises:
         DataError: there are none, or they are not ours.
     """
-    found = json_of(folder / NOTES)
-    try:
-        return Notes(found["kind"], Base(**found["base"]), found["made"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / NOTES} is not what icl tune writes: {error!r}; tune again") from error
+    base, made = notes_in(folder / NOTES)
+    kind = json_of(folder / NOTES).get("kind")
+    if kind not in KINDS:
+        raise DataError(f"{folder / NOTES} is of a kind {kind!r}; icl tune writes {', '.join(KINDS)}: tune again")
+    return Notes(kind, base, made)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from templates.errors import DataError, Unsupported, UserError
 from templates.soft.base import Base
-from templates.soft.folder import CONFIG, NOTES, WEIGHTS, json_of, replaced
+from templates.soft.folder import CONFIG, NOTES, WEIGHTS, json_of, notes_in, replaced
 
 Array = npt.NDArray[Any]  # float32, once an adapter holds it
 
@@ -141,10 +141,13 @@ class GatedPrompt:
             layers = sorted(int(name.removesuffix("gate")) for name in found if name.endswith("gate"))
             prompts = np.concatenate([found[f"{layer}prompt"] for layer in layers]).astype(np.float32)
             gates = np.stack([found[f"{layer}gate"] for layer in layers]).astype(np.float32)
-            notes = json_of(folder / NOTES) if (folder / NOTES).is_file() else {}
-            name = str(config["base_model_name_or_path"])
-            own = Base(**notes["base"]) if notes else Base(name, layers[-1] + 1, prompts.shape[2], heads=gates.shape[1])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            if (folder / NOTES).is_file():
+                own, made = notes_in(folder / NOTES)
+            else:
+                name = str(config["base_model_name_or_path"])
+                own = Base(name, layers[-1] + 1, prompts.shape[2], heads=gates.shape[1])
+                made = {"method": KIND}
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{folder / WEIGHTS} is not a LLaMA-Adapter's ({error!r}); save it again") from error
-        adapter = cls(prompts, gates, own, notes.get("made", {"method": KIND}))
+        adapter = cls(prompts, gates, own, made)
         return replace(adapter, base=replace(own, name=base, weights="")) if base else adapter

@@ -106,8 +106,14 @@ class Classifier:
         from safetensors.numpy import load_file
 
         prefix, notes = Prefix.load(path, base), json_of(Path(path) / NOTES)
+        labels, made = notes.get("labels"), notes.get("made")
+        if not (isinstance(labels, list) and all(isinstance(one, str) for one in labels) and isinstance(made, dict)):
+            raise DataError(
+                f"{Path(path) / NOTES} has labels {labels!r} and made {made!r}; a classifier's are a list of texts and "
+                "an object: train it again"
+            )
         try:
             tensors = load_file(Path(path) / WEIGHTS)
-            return cls(prefix, tensors["weights"], tensors["bias"], tuple(notes["labels"]), notes["made"])
+            return cls(prefix, tensors["weights"], tensors["bias"], tuple(labels), made)
         except (OSError, SafetensorError, KeyError) as error:
             raise DataError(f"{Path(path) / WEIGHTS} is not a classifier's ({error!r}); train it again") from error

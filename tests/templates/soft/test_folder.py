@@ -105,17 +105,53 @@ def test_another_model_is_refused(base: Base, tiny_model: Path, tmp_path: Path) 
 
 def test_what_is_not_a_prompt_is_refused(base: Base, tmp_path: Path) -> None:
     """No folder, another adapter, another tensor, a broken file, a prompt of the other kind: each says what to do."""
-    with pytest.raises(DataError, match=r"adapter_config\.json cannot be read"):
+    with pytest.raises(
+        DataError, match=r"adapter_config\.json cannot be read \(No such file or directory\); name a folder"
+    ):
         SoftPrompt.load(tmp_path / "nothing")
     folder = SoftPrompt(vectors(2, base.hidden), base).save(tmp_path / "p")
     with pytest.raises(UserError, match="holds a SoftPrompt, not a Prefix"):
         Prefix.load(folder)
+    (folder / "icl_prompt.json").unlink()  # what PEFT writes alone
+    told = (folder / "adapter_config.json").read_text()
+    (folder / "adapter_config.json").write_text(told.replace('"num_layers": 2', '"num_layers": null'))
+    with pytest.raises(
+        DataError, match=r"adapter_config\.json does not say .* whole number ≥ 0, got None.*again with PEFT"
+    ):
+        SoftPrompt.load(folder)
     whole = (folder / "adapter_model.safetensors").read_bytes()
     (folder / "adapter_model.safetensors").write_bytes(whole[:20])
     with pytest.raises(DataError, match=r"adapter_model\.safetensors cannot be read"):
         SoftPrompt.load(folder)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(DataError, match="is of type 'LORA'"):
+        SoftPrompt.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("{", r"is not JSON \(Expecting .*\); copy it again from where it is whole, or make it anew"),
+        ("\xff", r"is not JSON \('utf-8' codec .*\); copy it again"),
+        ("[]", "is not a JSON object but a list; copy it again"),
+        ("{}", "has base None, where an object belongs; make it anew"),
+        (
+            '{"base": {"name": "m"}}',
+            "does not say which model .* missing 1 required positional argument: 'layers'; make it anew",
+        ),
+        ('{"base": {"name": 3, "layers": 2}}', "does not say which model .* a base's name is a text, got 3"),
+        (
+            '{"base": {"name": "m", "layers": "2"}}',
+            "does not say which model .* a base's layers is a whole number ≥ 0, got '2'",
+        ),
+        ('{"base": {"name": "m", "layers": 2}, "made": "well"}', "has made 'well', where an object belongs"),
+    ],
+)
+def test_broken_notes_are_refused(content: str, match: str, base: Base, tmp_path: Path) -> None:
+    """Each refusal says which file, what is wrong in it, and what to do."""
+    folder = SoftPrompt(vectors(2, base.hidden), base).save(tmp_path / "p")
+    (folder / "icl_prompt.json").write_text(content, encoding="latin-1")
+    with pytest.raises(DataError, match=rf"p/icl_prompt\.json {match}"):
         SoftPrompt.load(folder)
 
 

@@ -50,7 +50,7 @@ def test_saved_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "match"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not JSON"),
         ("[]", "is not a JSON object"),
         ("{}", "has weights None; a mixture's are a list of numbers"),
         ('{"weights": ["0.5", "0.5"]}', "a list of numbers"),

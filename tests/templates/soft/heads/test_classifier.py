@@ -158,7 +158,12 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
         replace(good, weights=np.ones((2, 3), np.float32))
     with pytest.raises(UserError, match="holds finite numbers"):
         replace(good, bias=np.full(2, np.nan, np.float32))
-    good.save(tmp_path / "c")
+    notes = good.save(tmp_path / "c") / "icl_classifier.json"
+    whole = notes.read_text()
+    notes.write_text('{"labels": "ab", "made": {}}')
+    with pytest.raises(DataError, match=r"has labels 'ab' and made \{\}; a classifier's are a list of texts"):
+        Classifier.load(tmp_path / "c")
+    notes.write_text(whole)
     (tmp_path / "c" / "head.safetensors").unlink()
     with pytest.raises(DataError, match="is not a classifier's"):
         Classifier.load(tmp_path / "c")
