@@ -14,6 +14,8 @@ def load_model(model: str, dtype: str = "auto", device: Any = "cpu") -> tuple[An
     Raises:
         UserError: it cannot be loaded; says why.
     """
+    from safetensors import SafetensorError
+
     from icl.backends.tokens import configuration, load_tokenizer, unloadable
     from icl.tiny import located
     from templates.soft.families import loader_of
@@ -21,5 +23,5 @@ def load_model(model: str, dtype: str = "auto", device: Any = "cpu") -> tuple[An
     name = located(model)
     try:
         return loader_of(configuration(name)).from_pretrained(name, dtype=dtype).to(device), load_tokenizer(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise unloadable("model", name, error) from error

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,48 +13,8 @@ from eval.terminal import AsJson, show
 from templates.errors import UserError
 
 if TYPE_CHECKING:
-    from templates.soft import Base, Trained
-    from templates.soft.baselines import Notes
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What a folder holds.
-
-    Args:
-        path: the folder.
-        kind: SoftPrompt, Prefix, adapter, model or probe.
-        base: the model that it is for, or was made of.
-        made: how.
-        weights: how many were trained.
-        own: what is said of its kind alone.
-        model: the folder that any backend takes for a model, where there is one.
-    """
-
-    path: Path
-    kind: str
-    base: "Base"
-    made: Mapping[str, Any]
-    weights: int
-    own: Mapping[str, Any]
-    model: Path | None = None
-
-    def described(self) -> dict[str, Any]:
-        """What there is to know of it, for machines."""
-        first = {"path": str(self.path), "kind": self.kind, "weights": self.weights, **self.own}
-        whole = {"model": str(self.model)} if self.model else {}
-        return {**first, **whole, "base": vars(self.base), "made": dict(self.made)}
-
-
-def of_prompt(path: Path, prompt: "Trained") -> Listed:
-    """A prompt, as it is listed."""
-    own = {"tokens": len(prompt), "digest": prompt.digest}
-    return Listed(path, type(prompt).__name__, prompt.base, prompt.made, prompt.vectors.size, own)
-
-
-def of_notes(path: Path, notes: "Notes") -> Listed:
-    """A tuned model, as it is listed."""
-    return Listed(path, notes.kind, notes.base, notes.made, notes.made["weights"], {}, notes.model_in(path))
+    from eval.listed import Listed
+    from templates.soft.frozen import Frozen
 
 
 def prompts_command(
@@ -69,46 +29,72 @@ def prompts_command(
         raise UserError(f"no folder {folder}; say where the prompts are")
     found = _found(folder)
     if nearest:
-        found = [replace(one, own={**one.own, "nearest": in_words(one, nearest)}) for one in found]
+        found = with_nearest(found, nearest)
     if as_json:
         typer.echo(json.dumps([one.described() for one in found], indent=1, default=str))
     elif found:
         show(table(found))
         for one in found:
-            if words := one.own.get("nearest"):
+            if unknown := one.own.get("unknown"):
+                typer.echo(f"\n{one.path}, nearest tokens are not known: {unknown}")
+            elif words := one.own.get("nearest"):
                 typer.echo(f"\n{one.path}, nearest tokens with their cosines:")
                 typer.echo("\n".join(f"{number:4}  {'  '.join(its)}" for number, its in enumerate(words)))
     else:
         typer.echo(f"no trained prompts in {folder}")
 
 
-def in_words(listed: Listed, count: int) -> list[list[str]]:
-    """For each token of a soft prompt the nearest tokens of its model; of anything else nothing."""
-    from eval.models import load_model
+def with_nearest(found: "Sequence[Listed]", count: int) -> "list[Listed]":
+    """What was found, beside each soft prompt its nearest tokens, or why they are not known.
+
+    A model is loaded once for all its prompts, and one at a time is in memory.
+    """
     from templates.soft import SoftPrompt
-    from templates.soft.discrete.nearest import nearest_tokens
+
+    soft = [one for one in found if one.kind == SoftPrompt.__name__]
+    said: dict[Path, Mapping[str, Any]] = {}
+    for name in dict.fromkeys(one.base.name for one in soft):
+        said |= _near(name, [one.path for one in soft if one.base.name == name], count)
+    return [replace(one, own={**one.own, **said.get(one.path, {"nearest": []})}) for one in found]
+
+
+def _near(model: str, paths: Iterable[Path], count: int) -> dict[Path, Mapping[str, Any]]:
+    from eval.models import load_model
     from templates.soft.families import frozen_of
 
-    if listed.kind != SoftPrompt.__name__:
-        return []
-    frozen = frozen_of(*load_model(listed.base.name))
-    near = nearest_tokens(SoftPrompt.load(listed.path), frozen, count)
-    return [[f"{one.token!r} {one.cosine:.2f}" for one in its] for its in near]
+    try:
+        frozen = frozen_of(*load_model(model))
+    except UserError as error:
+        return {path: {"nearest": [], "unknown": str(error)} for path in paths}
+    return {path: _in_words(path, frozen, count) for path in paths}
 
 
-def table(found: Sequence[Listed]) -> Any:
+def _in_words(path: Path, frozen: "Frozen", count: int) -> Mapping[str, Any]:
+    from templates.soft import SoftPrompt
+    from templates.soft.discrete.nearest import nearest_tokens
+
+    try:
+        near = nearest_tokens(SoftPrompt.load(path), frozen, count)
+    except UserError as error:  # the model has changed since
+        return {"nearest": [], "unknown": str(error)}
+    return {"nearest": [[f"{one.token!r} {one.cosine:.2f}" for one in its] for its in near]}
+
+
+def table(found: "Sequence[Listed]") -> Any:
     """One line for each."""
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table()
     for heading in ("prompt", "for", "method", "trained", "dev"):
         shown.add_column(heading, overflow="fold")
     for one in found:
-        dev, share = one.made.get("dev"), one.made.get("share")
-        judged = f"{dev['score']:.1%} of {one.made['dev_examples']}, loss {dev['loss']:.3f}" if dev else ""
+        made = one.shown
+        judged = f"{made.dev.score:.1%} of {made.dev_examples}, loss {made.dev.loss:.3f}" if made.dev else ""
         tokens = f"{one.own['tokens']:,} tokens, " if "tokens" in one.own else ""
-        trained = f"{tokens}{one.weights:,} weights" + (f" ({_percent(share)})" if share else "")
-        shown.add_row(str(one.path), Path(one.base.name).name, str(one.made.get("method", "")), trained, judged)
+        trained = f"{tokens}{one.weights:,} weights" + (f" ({_percent(made.share)})" if made.share else "")
+        cells = (str(one.path), Path(one.base.name).name, made.method, trained, judged)
+        shown.add_row(*map(Text, cells))  # as they are: brackets in a path are no markup
     return shown
 
 
@@ -118,18 +104,15 @@ def _percent(share: float) -> str:
     return f"{share * 100:.{digits}f} %"
 
 
-def _found(folder: Path) -> list[Listed]:
+def _found(folder: Path) -> "list[Listed]":
     """In the folder and below; another kind of adapter, or a broken one, is named, and the others are shown."""
-    from templates.errors import DataError, UserError
-    from templates.soft import Trained
-    from templates.soft.baselines.folder import NOTES, read_notes
-    from templates.soft.folder import CONFIG
+    from eval.listed import in_folder
+    from templates.soft.folder import CONFIG, TUNED
 
     found = []
-    for path in sorted({file.parent for name in (CONFIG, NOTES) for file in folder.rglob(name)}):
+    for path in sorted({file.parent for name in (CONFIG, TUNED) for file in folder.rglob(name)}):
         try:
-            tuned = (path / NOTES).is_file()
-            found.append(of_notes(path, read_notes(path)) if tuned else of_prompt(path, Trained.load(path)))
-        except (DataError, UserError) as error:
+            found.append(in_folder(path))
+        except UserError as error:
             typer.echo(f"warning: {error}", err=True)
     return found

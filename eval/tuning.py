@@ -12,7 +12,7 @@ from templates.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eval.prompts import Listed
+    from eval.listed import Listed
     from icl.example import Example
     from templates.soft import Training
     from templates.template import Template
@@ -140,19 +140,19 @@ def _trained(  # noqa: PLR0917 - what a training needs
     folder: Path,
 ) -> "Listed":
     """Train with the method, save it, and say what there is now."""
-    from eval.prompts import of_notes, of_prompt
+    from eval.listed import in_folder
     from templates.soft import train
-    from templates.soft.baselines import Baseline, LinearProbe, Tuned, finetune, probe
+    from templates.soft.baselines import Baseline, LinearProbe, finetune, probe
     from templates.soft.devices import devices
 
     if isinstance(method, LinearProbe):
         probed = probe(method, *loaded, learnt, worded, dev=judged, training=settings)
-        return of_notes(probed.save(out), probed.notes)
+        return in_folder(probed.save(out))
     loop = finetune if isinstance(method, Baseline) else train
     found = loop(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
     if not devices().first:
         raise typer.Exit  # the first process writes what all of them found
-    return of_notes(found.save(out), found.notes) if isinstance(found, Tuned) else of_prompt(found.save(out), found)
+    return in_folder(found.save(out))
 
 
 def _options(listed: "Listed", model: str) -> str:

@@ -58,29 +58,6 @@ def test_trials_choose_rate_and_beginning(tmp_path: Path) -> None:
     assert icl(*words).stdout == done.stdout
 
 
-def test_prompts_are_listed(tmp_path: Path) -> None:
-    """By path, model, method and dev score; what is no prompt is named and left out."""
-    for method in ("prompt-tuning", "prefix-tuning"):
-        assert icl("tune", method, *LABELS, *SHORT, "--out", tmp_path / method).returncode == 0
-    (tmp_path / "lora").mkdir()
-    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    listed = icl("prompts", tmp_path, "--json")
-    assert listed.returncode == 0, listed.stderr
-    found = json.loads(listed.stdout)
-    assert [one["kind"] for one in found] == ["Prefix", "SoftPrompt"]
-    assert {one["made"]["method"] for one in found} == {"PrefixTuning", "PromptTuning"}
-    assert "is of type 'LORA'" in listed.stderr
-    table = icl("prompts", tmp_path).stdout
-    assert "PrefixTuning" in table
-    assert NAME in table
-    near = icl("prompts", tmp_path, "--nearest", 2).stdout.splitlines()
-    begins = next(place for place, line in enumerate(near) if "nearest tokens with their cosines:" in line)
-    assert len(near) - begins - 1 == 20
-    assert near[begins + 1].count("'") == 4
-    assert "no trained prompts in" in icl("prompts", tmp_path / "lora").stdout
-    assert icl("prompts", tmp_path / "nowhere").returncode == 2
-
-
 def test_baselines_run_beside_prompts(tmp_path: Path) -> None:
     """Each with the prompts' options; what it wrote is listed, and evaluates as any model does."""
     listed = {}
