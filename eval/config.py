@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from eval.registry import build, find
+from eval.soft import load_prompt, with_prompt
 from icl.backends.cached import Cached
 from icl.backends.metered import Metered
 from icl.backends.replay import Replay
@@ -23,7 +23,6 @@ from icl.tiny import NAME, located
 from templates import Template, load_demonstrations, load_template
 from templates.errors import DataError, UserError
 from templates.library import library_names
-from templates.soft import Trained
 
 _IN_PROCESS = ("vllm", "transformers")  # backends that load the model; a server knows it by a name of its own
 
@@ -108,7 +107,7 @@ class PipelineConfig(BaseModel):
 
     def _template(self) -> Template:
         template = load_template(self.template)
-        return replace(template, soft=Trained.load(self.soft_prompt)) if self.soft_prompt else template
+        return with_prompt(template, self.soft_prompt) if self.soft_prompt else template
 
     def _selector(self) -> Any:
         if self.selector is not None:
@@ -149,7 +148,7 @@ class RunConfig(PipelineConfig):
             if file and Path(file).is_file()
         }
         if self.soft_prompt:
-            digests["soft_prompt"] = Trained.load(self.soft_prompt).digest
+            digests["soft_prompt"] = load_prompt(self.soft_prompt).digest
         return self.model_copy(update={"digests": digests})
 
 

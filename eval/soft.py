@@ -1,0 +1,44 @@
+"""The trained prompt of a run: from its folder into the template."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from templates.errors import Unsupported
+from templates.soft import Trained
+from templates.soft.folder import MIXTURE
+from templates.soft.heads.classifier import NOTES as CLASSIFIER
+from templates.template import Template
+
+# Folders with prompts in them that mean nothing alone, by the notes that they have.
+_NOT_ALONE = {
+    CLASSIFIER: "a classifier and its prefix, which no backend runs; classify in Python with Classifier.load, or train "
+    "label words (icl tune without --classifier)",
+    MIXTURE: "a mixture of prompts, which no run takes; ask it in Python with icl.mixture, or take one of its prompts",
+}
+
+
+def load_prompt(path: str) -> Trained:
+    """The prompt in the folder.
+
+    Raises:
+        DataError: no such folder, or not a prompt's.
+        Unsupported: something trained that is no prompt; says what it is, and who runs it.
+    """
+    for notes, what in _NOT_ALONE.items():
+        if (Path(path) / notes).is_file():
+            raise Unsupported(f"{path} holds {what}")
+    return Trained.load(path)
+
+
+def with_prompt(template: Template, path: str) -> Template:
+    """The template with the prompt in the folder; a warning, where that was trained with another template."""
+    prompt = load_prompt(path)
+    known = prompt.made.get("template")
+    if isinstance(known, str) and template.name not in known.split(", "):  # of several tasks there are several
+        warnings.warn(
+            f"{path} was trained with template {known!r}, and this run has {template.name!r}; expect less of it, or "
+            "name its own with --template",
+            stacklevel=2,
+        )
+    return replace(template, soft=prompt)
