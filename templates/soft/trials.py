@@ -3,7 +3,7 @@
 Both move a soft prompt's result more than anything else (Lester et al. 2021, sections 3.2 and 3.3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def run_trials(
     dev: Sequence[Labelled],
     training: Training,
     folder: Path | None = None,
+    loop: Callable[..., Any] = train,
 ) -> list[Trial]:
     """Short trainings with every beginning that suits, at three rates each; the best on the dev set comes first.
 
@@ -51,6 +52,7 @@ def run_trials(
         dev: on which they are compared.
         training: all its settings but steps and rate; a rate that it names is the middle one.
         folder: for checkpoints: what was tried is not tried again.
+        loop: what trains the method, where that is not `train`.
 
     Raises:
         UserError: there is no dev set.
@@ -65,7 +67,7 @@ def run_trials(
                 training, steps=min(_STEPS, training.steps), rate=rate, evaluate_every=_STEPS, keep_every=_STEPS
             )
             kept = folder / f"trial-{getattr(one, 'init', '')}-{rate:.3g}" if folder else None
-            prompt = train(one, model, tokenizer, examples, template, dev=dev, training=short, folder=kept)
+            prompt = loop(one, model, tokenizer, examples, template, dev=dev, training=short, folder=kept)
             trials.append(Trial(one, rate, Dev(**prompt.made["dev"])))
     return best_first(trials)
 

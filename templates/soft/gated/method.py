@@ -1,20 +1,17 @@
 """How a LLaMA-Adapter begins, and what of it is trained.
 
-Dimensions: M adapted layers, P soft tokens, H hidden, G gates of a layer.
+Dimensions: M adapted layers, P soft tokens, H hidden.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from templates.errors import UserError
-from templates.soft.frozen import Frozen
-from templates.soft.gated.attention import attentions
 from templates.soft.gated.value import GatedPrompt
-from templates.soft.modules import Direct
-from templates.soft.start import sampled, text_ids
+
+if TYPE_CHECKING:
+    from templates.soft.frozen import Frozen
+    from templates.soft.gated.modules import Gated
 
 GatedInit = Literal["vocabulary", "text", "random"]
 
@@ -52,13 +49,19 @@ class LlamaAdapter:
         if self.init not in self.inits:
             raise UserError(f"LlamaAdapter's init is one of {', '.join(self.inits)}, got {self.init!r}")
 
-    def module(self, frozen: Frozen, seed: int) -> "Gated":
+    def module(self, frozen: "Frozen", seed: int) -> "Gated":
         """Prompts and gates.
 
         Raises:
             UserError: more layers than the model has.
             Unsupported: a model whose attention is another.
         """
+        import torch
+
+        from templates.soft.gated.attention import attentions
+        from templates.soft.gated.modules import Gated, heard
+        from templates.soft.start import sampled, text_ids
+
         there = len(attentions(frozen.model))
         layers = self.layers or there - there // 16
         if layers > there:
@@ -70,44 +73,3 @@ class LlamaAdapter:
             ids = text_ids(frozen.tokenizer, self.text) if self.init == "text" else sampled(frozen, self.tokens, seed)
             start = heard(frozen, [ids[place % len(ids)] for place in range(self.tokens)], layers)
         return Gated(start, layers, frozen.base.heads if self.per_head else 1)
-
-
-class Gated(nn.Module):
-    """Prompts and gates of all adapted layers, as one vector.
-
-    Args:
-        start: [P, M·H].
-        layers: M.
-        gates: G.
-    """
-
-    def __init__(self, start: Tensor, layers: int, gates: int) -> None:
-        super().__init__()
-        self.prompts = Direct(start, layers)
-        self.gates = nn.Parameter(torch.zeros(layers, gates))
-
-    def forward(self) -> Tensor:
-        """[P·M·H + M·G]."""
-        return torch.cat([self.prompts().flatten(), self.gates.flatten()])
-
-    def parts(self, joined: Tensor) -> tuple[Tensor, Tensor]:
-        """Prompts [M, P, H] and gates [M, G], of what was joined."""
-        (layers, gates), (tokens, _) = self.gates.shape, self.prompts.start.shape
-        prompts, factors = torch.split(joined, [joined.numel() - layers * gates, layers * gates])
-        return prompts.view(tokens, layers, -1).transpose(0, 1), factors.view(layers, gates)
-
-
-def heard(frozen: Frozen, ids: list[int], layers: int) -> Tensor:
-    """What the topmost layers' projections are given for these tokens, [P, M·H]."""
-    found: list[Tensor] = []
-    handles = [
-        attention.k_proj.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0][0]))
-        for attention in attentions(frozen.model)[-layers:]
-    ]
-    try:
-        with torch.no_grad():
-            frozen.model(input_ids=torch.tensor([ids], device=frozen.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return torch.cat(found, 1).float().cpu()

@@ -12,7 +12,8 @@ from templates.soft.baselines.tuned import wordless
 from templates.soft.dev import Judge
 from templates.soft.frozen import Frozen
 from templates.soft.gated.attention import attending, attentions
-from templates.soft.gated.method import Gated, LlamaAdapter
+from templates.soft.gated.method import LlamaAdapter
+from templates.soft.gated.modules import Gated
 from templates.soft.gated.value import GatedPrompt
 from templates.soft.made import cost, made_of, worth
 from templates.soft.rows import Batch, Labelled, rows_of
