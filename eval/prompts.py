@@ -92,7 +92,8 @@ def table(found: "Sequence[Listed]") -> Any:
         made = one.shown
         judged = f"{made.dev.score:.1%} of {made.dev_examples}, loss {made.dev.loss:.3f}" if made.dev else ""
         tokens = f"{one.own['tokens']:,} tokens, " if "tokens" in one.own else ""
-        trained = f"{tokens}{one.weights:,} weights" + (f" ({_percent(made.share)})" if made.share else "")
+        head = f"a classifier of {len(one.own['labels'])} labels, " if "labels" in one.own else ""
+        trained = f"{tokens}{head}{one.weights:,} weights" + (f" ({_percent(made.share)})" if made.share else "")
         cells = (str(one.path), Path(one.base.name).name, made.method, trained, judged)
         shown.add_row(*map(Text, cells))  # as they are: brackets in a path are no markup
     return shown

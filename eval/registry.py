@@ -41,6 +41,7 @@ REGISTRY: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "p-tuning": "templates.soft:PTuning",
             "prefix-tuning": "templates.soft:PrefixTuning",
             "p-tuning-v2": "templates.soft:PTuningV2",
+            "llama-adapter": "templates.soft.gated:LlamaAdapter",
             # Of the model's own weights, for comparison.
             "lora": "templates.soft.baselines:LoRA",
             "ia3": "templates.soft.baselines:IA3",

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
     from eval.listed import Listed
     from icl.example import Example
-    from templates.soft import Training
     from templates.template import Template
     from templates.verbalizer import Verbalizer
 
+_IN_PYTHON = {
+    "Classifier": 'Classifier.load("{}").classify(model, tokenizer, examples, template)',
+    "GatedPrompt": 'with applied(GatedPrompt.load("{}"), model)',
+}
 _DEV = 8  # one example in so many is kept for the dev set, where none is given
 
 
@@ -39,6 +42,17 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first examples.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Soft tokens, where the template has no slots.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Of p-tuning: mlp or lstm.")] = None,
+    inner: Annotated[
+        int | None, typer.Option(min=0, help="Of prefix-tuning: width of the MLP behind the prefix; 0 for none.")
+    ] = None,
+    classifier: Annotated[
+        bool,
+        typer.Option(
+            "--classifier", help="Of prefix-tuning and p-tuning-v2: with a classifier instead of label words."
+        ),
+    ] = False,
+    layers: Annotated[int | None, typer.Option(min=1, help="Of llama-adapter: how many of the topmost.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of LoRA's matrices.")] = None,
     init: Annotated[str | None, typer.Option(help="What the prompt begins with: labels, vocabulary, text, …")] = None,
     text: Annotated[str | None, typer.Option(help="For --init text.")] = None,
@@ -50,7 +64,13 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or adafactor.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="Steps on which the rate rises.")] = None,
+    clip: Annotated[
+        float | None, typer.Option(min=0, help="Longest gradient that is not shortened; 0 shortens none.")
+    ] = None,
+    evaluate_every: Annotated[int | None, typer.Option(min=1, help="Steps between two looks at the dev set.")] = None,
     patience: Annotated[int | None, typer.Option(min=0, help="Looks at the dev set without a better one.")] = None,
+    keep_every: Annotated[int | None, typer.Option(min=1, help="Steps between two checkpoints.")] = None,
     auto: Annotated[
         bool, typer.Option("--auto", help="First try a few rates and beginnings on the dev set, briefly.")
     ] = False,
@@ -61,6 +81,8 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     as_json: AsJson = False,
 ) -> None:
     """Train a prompt for a model that stays as it is, or continue where that was stopped.
+
+    A folder of `--classifier` or of llama-adapter is used in Python alone; no backend runs it.
 
     What a prompt gives up against training the model itself, the same command says of lora, ia3, bitfit, full and
     linear-probe: same data, template, labels, batches and dev set, one method a command, `icl prompts` side by side.
@@ -80,87 +102,60 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         "rate": rate,
         "optimizer": optimizer,
         "schedule": schedule,
+        "warmup": warmup,
+        "clip": clip,
+        "evaluate_every": evaluate_every,
         "patience": patience,
+        "keep_every": keep_every,
+        "recompute": recompute or None,
     }
     check_place(out)
-    settings = Training(recompute=recompute, seed=seed, **_said(given))
+    settings = Training(seed=seed, **_said(given))
     if method == "linear-probe" and (stepwise := sorted(_said(given).keys() - {"batch"})):
-        named = ", ".join(f"--{name}" for name in stepwise)
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in stepwise)
         raise UserError(f"linear-probe is solved and takes no steps; leave out {named}")
-    own = {"tokens": tokens, "init": init, "text": text, "rank": rank}
+    own = {
+        "tokens": tokens,
+        "init": init,
+        "text": text,
+        "encoder": encoder,
+        "inner": inner,
+        "layers": layers,
+        "rank": rank,
+    }
     made = build("methods", method, **_said(own))
+
+    from eval.loops import Lesson, loop_of, trained, tried  # loads torch: slips above are told at once
+
+    loop = loop_of(made, classifier=classifier)
     learnt, judged = _examples(task, train, dev, limit)
     worded = _worded(task, template)
     if labels:
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
     with interruptible(out):
-        loaded = _model(model or bundled(None), dtype, device, made)
-        folder = out.with_name(f"{out.name}.training")
+        loaded = _model(model or bundled(None), dtype, device, made, headless=classifier)
+        lesson = Lesson(loaded, learnt, judged, worded, out.with_name(f"{out.name}.training"))
         if auto:
-            made, settings = _tried(made, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
-        listed = _trained(made, loaded, learnt, judged, worded, settings, out, folder)
+            made, settings = tried(loop, made, lesson, settings)
+        listed = trained(loop, made, lesson, settings, out)
     if as_json:
         typer.echo(json.dumps(listed.described(), indent=1, default=str))
         return
     show(table([listed]))
     where = f"--template {template} " if template else ""
+    if how := _run_by(listed, f"icl eval {task or 'TASK'} {where}-k 0", model or "icl-tiny"):
+        typer.echo(f"\n{how}")
+
+
+def _run_by(listed: "Listed", command: str, model: str) -> str:
+    """The command that evaluates it; where none does, who runs it."""
+    if listed.kind in _IN_PYTHON:
+        return f"no backend runs it; in Python: {_IN_PYTHON[listed.kind].format(listed.path)}, see docs/soft_prompts.md"
     if listed.base.task != "CAUSAL_LM":
-        typer.echo("\nbackends run causal models alone; this one runs in transformers, its adapter or prompt in PEFT")
-    elif run := _options(listed, model or "icl-tiny"):
-        typer.echo(f"\nicl eval {task or 'TASK'} {where}-k 0 {run} --out runs/…")
-
-
-def _tried(method: Any, *data: Any, training: Any, **options: Any) -> tuple[Any, Any]:
-    """The method and the settings that did best in short trials; what was tried is shown."""
-    from dataclasses import replace
-
-    from rich.table import Table
-
-    from templates.soft.baselines import Baseline, LinearProbe
-    from templates.soft.trials import run_trials
-
-    if isinstance(method, Baseline | LinearProbe):
-        raise UserError(f"--auto tries what prompts begin with, and {type(method).__name__} trains none; leave it out")
-    trials = run_trials(method, *data, training=training, **options)
-    table = Table("init", "rate", "dev")
-    for trial in trials:
-        table.add_row(getattr(trial.method, "init", ""), f"{trial.rate:.3g}", str(trial.dev))
-    show(table, aside=True)
-    return trials[0].method, replace(training, rate=trials[0].rate)
-
-
-def _trained(  # noqa: PLR0917 - what a training needs
-    method: Any,
-    loaded: tuple[Any, Any],
-    learnt: "Sequence[Example]",
-    judged: "Sequence[Example]",
-    worded: "Template",
-    settings: "Training",
-    out: Path,
-    folder: Path,
-) -> "Listed":
-    """Train with the method, save it, and say what there is now."""
-    from eval.listed import in_folder
-    from templates.soft import train
-    from templates.soft.baselines import Baseline, LinearProbe, finetune, probe
-    from templates.soft.devices import devices
-
-    if isinstance(method, LinearProbe):
-        probed = probe(method, *loaded, learnt, worded, dev=judged, training=settings)
-        return in_folder(probed.save(out))
-    loop = finetune if isinstance(method, Baseline) else train
-    found = loop(method, *loaded, learnt, worded, dev=judged, training=settings, folder=folder)
-    if not devices().first:
-        raise typer.Exit  # the first process writes what all of them found
-    return in_folder(found.save(out))
-
-
-def _options(listed: "Listed", model: str) -> str:
-    """What `icl eval` needs to run it; nothing where it cannot."""
-    if "tokens" in listed.own:
-        return f"--soft-prompt {listed.path} --model {model}"
-    where = listed.model
-    return f"--model {where}" if where else ""
+        return "backends run causal models alone; this one runs in transformers, its adapter or prompt in PEFT"
+    if listed.model:
+        return f"{command} --model {listed.model} --out runs/…"
+    return f"{command} --soft-prompt {listed.path} --model {model} --out runs/…" if "tokens" in listed.own else ""
 
 
 def _said(options: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +199,7 @@ def _verbalizer(labels: str, examples: "Sequence[Example]") -> "Verbalizer":
     return Verbalizer({label.strip(): (words or label).strip().split("|") for label, _, words in pairs})
 
 
-def _model(model: str, dtype: str, device: str | None, method: Any) -> tuple[Any, Any]:
+def _model(model: str, dtype: str, device: str | None, method: Any, *, headless: bool) -> tuple[Any, Any]:
     import torch
 
     from eval.models import load_model
@@ -213,4 +208,5 @@ def _model(model: str, dtype: str, device: str | None, method: Any) -> tuple[Any
 
     if dtype == "auto" and isinstance(method, (BitFit, Full)):
         dtype = "float32"  # small steps of the model's own weights are lost in 16 bits
-    return load_model(model, dtype, device or devices().own or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device or devices().own or ("cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(model, dtype, place, headless=headless)

@@ -7,7 +7,7 @@ import pytest
 
 from eval import models
 from eval.listed import in_folder
-from eval.prompts import with_nearest
+from eval.prompts import prompts_command, with_nearest
 from icl.tiny import NAME, TINY
 from templates.soft import Base, Prefix, SoftPrompt, base_of
 from templates.soft.gated import GatedPrompt
@@ -83,7 +83,9 @@ def test_a_broken_folder_does_not_hide_the_others(tmp_path: Path) -> None:
     assert [line[: len(start)] for line, start in zip(said, wrong, strict=True)] == wrong
 
 
-def test_classifiers_and_adapters_are_listed(tmp_path: Path) -> None:
+def test_classifiers_and_adapters_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As what they are, with all that was trained, and not as the prefix or the prompt that is in them."""
     made = {"method": "PTuningV2", "dev": None}
     prefix = Prefix(np.ones((3, 8)), BASE, made)
@@ -95,6 +97,9 @@ def test_classifiers_and_adapters_are_listed(tmp_path: Path) -> None:
     GatedPrompt(np.ones((2, 5, 4)), np.zeros((2, 1)), BASE, made).save(tmp_path / "a")
     found = in_folder(tmp_path / "a").described()
     assert (found["kind"], found["weights"], found["tokens"], found["layers"]) == ("GatedPrompt", 42, 5, 2)
+    monkeypatch.setenv("COLUMNS", "200")
+    prompts_command(tmp_path)
+    assert "3 tokens, a classifier of 2 labels, 34 weights" in capsys.readouterr().out
 
 
 @pytest.fixture
