@@ -109,8 +109,10 @@ def read(folder: Path) -> Trained:
         raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a prompt's is one of {list(KINDS)}")
     try:
         tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors") from error
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: numpy has no bfloat16
+        raise DataError(
+            f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors in float32"
+        ) from error
     if TENSOR not in tensors:
         raise DataError(f"{folder / WEIGHTS} has {sorted(tensors)} and no {TENSOR!r}; it is not a prompt's")
     if (folder / NOTES).is_file():
@@ -119,7 +121,12 @@ def read(folder: Path) -> Trained:
         base, made = base_in(config, kind, folder / CONFIG), {"method": config["peft_type"]}
     vectors = tensors[TENSOR]
     if base.task == "SEQ_2_SEQ_LM":  # PEFT keeps as many rows again for the decoder, and never uses them
-        vectors = vectors[: config.get("num_virtual_tokens")]
+        tokens = config.get("num_virtual_tokens")
+        if type(tokens) is not int:
+            raise DataError(
+                f"{folder / CONFIG} has num_virtual_tokens {tokens!r}, where a number belongs; save it again"
+            )
+        vectors = vectors[:tokens]
     return kind(vectors.astype(np.float32), base, made)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from templates.errors import DataError, UserError
@@ -119,9 +120,17 @@ def test_what_is_not_a_prompt_is_refused(base: Base, tmp_path: Path) -> None:
         DataError, match=r"adapter_config\.json does not say .* whole number ≥ 0, got None.*again with PEFT"
     ):
         SoftPrompt.load(folder)
+    (folder / "adapter_config.json").write_text(
+        told.replace("CAUSAL_LM", "SEQ_2_SEQ_LM").replace('tokens": 2', 'tokens": "2"')
+    )
+    with pytest.raises(DataError, match=r"adapter_config\.json has num_virtual_tokens '2', where a number belongs"):
+        SoftPrompt.load(folder)
     whole = (folder / "adapter_model.safetensors").read_bytes()
     (folder / "adapter_model.safetensors").write_bytes(whole[:20])
     with pytest.raises(DataError, match=r"adapter_model\.safetensors cannot be read"):
+        SoftPrompt.load(folder)
+    save_file({"prompt_embeddings": torch.ones(2, 64, dtype=torch.bfloat16)}, folder / "adapter_model.safetensors")
+    with pytest.raises(DataError, match=r"cannot be read \(.*bfloat16.*\); save the prompt as safetensors in float32"):
         SoftPrompt.load(folder)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(DataError, match="is of type 'LORA'"):
