@@ -1,4 +1,4 @@
-"""The settings in which soft prompts are trained, and in each of them both ways to train: ours and PEFT's."""
+"""The settings in which soft prompts are trained, and in each of them the ways to train: ours, PEFT's, a bare loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from random import Random
 import numpy as np
 import torch
 
+from bench.bare_loop import Bare
 from bench.peft_training import Peft
 from bench.word_problems import llama, tokenizer_for
 from icl import Example
@@ -70,7 +71,7 @@ class Fed(Run):
 
 
 class Case:
-    """A model, the rows that it learns, and both ways to train it."""
+    """A model, the rows that it learns, and the ways to train it."""
 
     def __init__(self, setting: Setting, examples: Sequence[Example]) -> None:
         template = load_template("math.cot.v1")
@@ -92,6 +93,10 @@ class Case:
             start, unit = torch.as_tensor(module.start), torch.as_tensor(module.unit)
             return Peft(self.method, self.frozen.model, self.method.rate * unit[0].item(), start)
         return Peft(self.method, self.frozen.model, self.method.rate)
+
+    def bare(self) -> Bare:
+        """The shortest loop, from our start."""
+        return Bare(self.frozen, self.method.module(self.frozen, self.template, 0), self.method.rate)
 
     def shuffled(self) -> list[Batch]:
         """PEFT's epoch."""

@@ -129,7 +129,7 @@ class Frozen:
 
     def run(self, batch: Batch, prompt: Tensor | None) -> Any:
         """What the model makes of the rows."""
-        prefix = None if batch.soft is not None or prompt is None else self._cache(prompt, len(batch.ids))
+        prefix = None if batch.soft is not None or prompt is None else self.cache(prompt, len(batch.ids))
         return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
 
     def run_one(self) -> Any:
@@ -169,7 +169,8 @@ class Frozen:
             return embedded
         return torch.where((batch.soft < 0)[..., None], embedded, prompt.to(embedded)[batch.soft.clamp(min=0)])
 
-    def _cache(self, prefix: Tensor, rows: int) -> Any:
+    def cache(self, prefix: Tensor, rows: int) -> Any:
+        """Keys and values of the prefix [P, L·2·K·D] as a cache of so many rows."""
         from transformers import DynamicCache
 
         base = self.base
@@ -210,12 +211,14 @@ class _Losses(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0] or bool(learning)
         losses: list[Tensor] = []
         states: list[Tensor] = []
+        room: Tensor | None = None  # for a piece's log-probabilities, and then the next's: new memory costs time
         sums = [torch.zeros_like(weight) for weight in learning] if wanted else []
         for piece, target in frozen.pieces(hidden, targets):
             with torch.set_grad_enabled(wanted):
                 state = piece.detach().requires_grad_(wanted)
                 logits = frozen.logits(state)
-            chances = logits.detach().log_softmax(-1)
+            room = torch.empty_like(logits) if room is None else room
+            chances = torch.log_softmax(logits.detach(), -1, out=room[: len(logits)])
             losses.append(-chances.gather(1, target[:, None])[:, 0])
             if wanted:  # by the logits it is softmax - one-hot, written over the log-probabilities
                 chances.exp_()[torch.arange(len(target), device=target.device), target] -= 1

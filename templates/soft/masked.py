@@ -89,19 +89,19 @@ class Masked(Frozen):
             start = self._first + len(prompt)
             seen = torch.cat([seen.new_ones(len(seen), len(prompt)), seen], 1)  # [B, P + T]
             more = {
-                "past_key_values": self._cache(prompt, len(batch.ids)),
+                "past_key_values": self.cache(prompt, len(batch.ids)),
                 "position_ids": torch.arange(start, start + batch.ids.shape[1], device=self.device)[None],
                 "use_cache": False,
             }
         return self.model(inputs_embeds=self._embedded(batch, prompt), attention_mask=seen, **more)
 
-    def _cache(self, prefix: Tensor, rows: int) -> Any:
+    def cache(self, prefix: Tensor, rows: int) -> Any:
         if "past_key_values" not in signature(self.model.base_model.forward).parameters:
             raise Unsupported(
                 f"{type(self.model).__name__} takes no keys and values from outside, so that no prefix can be trained "
                 "for it; use PromptTuning or PTuning"
             )
-        return super()._cache(prefix, rows)
+        return super().cache(prefix, rows)
 
     @property
     def _first(self) -> int:

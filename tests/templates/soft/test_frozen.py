@@ -33,7 +33,7 @@ def plain(model: Any, row: Row, prompt: Tensor, *, prefix: bool) -> Tensor:
     for place, number in enumerate(row.soft):
         if number >= 0:
             embedded = torch.cat([embedded[:, :place], prompt[None, None, number], embedded[:, place + 1 :]], 1)
-    cache = Frozen(model, None)._cache(prompt, 1) if prefix else None
+    cache = Frozen(model, None).cache(prompt, 1) if prefix else None
     logits = model(inputs_embeds=embedded, past_key_values=cache).logits[0]
     return torch.as_tensor(logits.log_softmax(-1)[-row.answer - 1 : -1])
 

@@ -77,7 +77,7 @@ def expected(frozen: Frozen, example: Example, place: str, prompt: Tensor) -> Te
     if place == "keys and values":
         first = 3 + (2 if model.config.model_type == "roberta" else 0)  # behind the prefix, and RoBERTa's padding
         more = {
-            "past_key_values": frozen._cache(prompt, 1),
+            "past_key_values": frozen.cache(prompt, 1),
             "position_ids": torch.arange(first, first + row.shape[1])[None],
         }
     logits = model(inputs_embeds=row, **more).logits[0, -len(said) - 1 : -1]
@@ -122,7 +122,7 @@ def test_positions_behind_a_prefix_are_those_of_transformers(frozen: Frozen) -> 
     template, prompt = setting(frozen, "keys and values")
     batch = frozen.batch([frozen.row(template, ASKED[0], "one", 60, end=True)])
     seen = torch.ones(1, 3 + batch.ids.shape[1])
-    cache = frozen._cache(prompt, 1)
+    cache = frozen.cache(prompt, 1)
     logits = frozen.model(input_ids=batch.ids, attention_mask=seen, past_key_values=cache).logits[0, batch.places]
     theirs = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
     assert frozen.loss(batch, prompt).item() == pytest.approx(theirs.item(), abs=1e-4)
@@ -227,7 +227,7 @@ def test_what_a_masked_model_cannot_do_is_said(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="has no mask token"):
         _ = frozen.mask
     with pytest.raises(Unsupported, match="DistilBertForMaskedLM takes no keys and values"):
-        frozen._cache(torch.zeros(2, 128), 1)
+        frozen.cache(torch.zeros(2, 128), 1)
 
 
 def test_special_tokens_before_and_after(taught: Path, tiny_model: Path) -> None:

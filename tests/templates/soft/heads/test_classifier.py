@@ -109,7 +109,7 @@ def test_scores_are_those_of_a_whole_forward(encoder: Any, tokenizer: Any) -> No
         for text, ours in zip(texts, found, strict=True):
             ids = tokenizer(f"{text} :", return_tensors="pt").input_ids
             seen = torch.ones(1, 3 + ids.shape[1])
-            cache = frozen.inner._cache(parts.prefix, 1)
+            cache = frozen.inner.cache(parts.prefix, 1)
             states = encoder.base_model(input_ids=ids, attention_mask=seen, past_key_values=cache).last_hidden_state
             assert torch.allclose(ours, parts.weights @ states[0, 0] + parts.bias, atol=1e-4)
 
