@@ -33,6 +33,8 @@ class Shown(BaseModel):
     model_config = ConfigDict(strict=True)
 
     method: str = ""
+    data: str = ""
+    examples: int = 0
     dev: Worth | None = None
     dev_examples: int = 0
     weights: int = 0

@@ -31,6 +31,7 @@ class Lesson:
         learnt: examples.
         judged: those of the dev set.
         worded: their template.
+        data: where they are from, for the notes.
         folder: for checkpoints.
     """
 
@@ -38,6 +39,7 @@ class Lesson:
     learnt: Sequence[Example]
     judged: Sequence[Example]
     worded: Template
+    data: str
     folder: Path
 
 
@@ -101,7 +103,8 @@ def trained(loop: Loop, method: Any, lesson: Lesson, training: Training, out: Pa
     )
     if not devices().first:
         raise typer.Exit  # the first process writes what all of them found
-    return in_folder(found.save(out))
+    noted = replace(found, made={**found.made, "data": lesson.data})
+    return in_folder(noted.save(out))
 
 
 def _probed(  # it is solved in one go, and keeps no checkpoints

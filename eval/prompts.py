@@ -86,15 +86,16 @@ def table(found: "Sequence[Listed]") -> Any:
     from rich.text import Text
 
     shown = Table()
-    for heading in ("prompt", "for", "method", "trained", "dev"):
-        shown.add_column(heading, overflow="fold")
+    for heading in ("prompt", "for", "method", "data", "trained", "dev"):
+        shown.add_column(heading, overflow="fold", no_wrap=heading == "method")
     for one in found:
         made = one.shown
         judged = f"{made.dev.score:.1%} of {made.dev_examples}, loss {made.dev.loss:.3f}" if made.dev else ""
         tokens = f"{one.own['tokens']:,} tokens, " if "tokens" in one.own else ""
         head = f"a classifier of {len(one.own['labels'])} labels, " if "labels" in one.own else ""
         trained = f"{tokens}{head}{one.weights:,} weights" + (f" ({_percent(made.share)})" if made.share else "")
-        cells = (str(one.path), Path(one.base.name).name, made.method, trained, judged)
+        data = ", ".join([made.data] * bool(made.data) + [f"{made.examples:,} examples"] * bool(made.examples))
+        cells = (str(one.path), Path(one.base.name).name, made.method, data, trained, judged)
         shown.add_row(*map(Text, cells))  # as they are: brackets in a path are no markup
     return shown
 

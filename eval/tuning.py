@@ -134,7 +134,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
     with interruptible(out):
         loaded = _model(model or bundled(None), dtype, device, made, headless=classifier)
-        lesson = Lesson(loaded, learnt, judged, worded, out.with_name(f"{out.name}.training"))
+        lesson = Lesson(loaded, learnt, judged, worded, train or str(task), out.with_name(f"{out.name}.training"))
         if auto:
             made, settings = tried(loop, made, lesson, settings)
         listed = trained(loop, made, lesson, settings, out)

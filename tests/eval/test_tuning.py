@@ -28,7 +28,7 @@ def test_a_tuned_prompt_runs_in_a_pipeline(tmp_path: Path) -> None:
     prompt = SoftPrompt.load(out)
     assert f"|soft:labels@{prompt.digest}|" in report(tmp_path / "with")["signature"]
     assert (prompt.base.name, prompt.made["method"], prompt.made["template"]) == (TINY, "PromptTuning", "labels.v1")
-    assert (prompt.made["examples"], prompt.made["dev_examples"]) == (875, 125)
+    assert [prompt.made[name] for name in ("data", "examples", "dev_examples")] == ["labels", 875, 125]
 
 
 def test_the_same_command_goes_on(tmp_path: Path) -> None:
