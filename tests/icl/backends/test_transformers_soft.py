@@ -113,6 +113,7 @@ async def test_another_model_s_prompt_is_refused(tiny_model: Path) -> None:
 
 
 async def test_a_model_that_reads_embeddings_otherwise_than_tokens_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Text it says; a soft prompt among its tokens is refused."""
     lm = Transformers(str(make_shape("falcon_h1", tiny_model, tmp_path / "model")), dtype="float32")
     prompt = SoftPrompt(np.zeros((2, 64), np.float32), Base(lm.model, 2, hidden=64))
     assert await lm.generate(Request("Q:", max_tokens=1))

@@ -16,6 +16,7 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["marian", "pegasus", "falcon_h1"])
 def test_models_that_scale_embeddings_of_tokens_alone_are_refused(kind: str) -> None:
+    """Marian and Pegasus by a root, Falcon-H1 by a factor; soft tokens among theirs would be too small."""
     if kind == "falcon_h1":
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small(SCALED[kind])))
     else:
@@ -27,5 +28,6 @@ def test_models_that_scale_embeddings_of_tokens_alone_are_refused(kind: str) -> 
 
 
 def test_models_whose_embeddings_scale_by_themselves_are_taken() -> None:
+    """BART's table of embeddings scales what it gives."""
     pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
     frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
