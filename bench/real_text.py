@@ -135,7 +135,7 @@ def whole(data: Data, rate: float) -> Right:
     module = Weights([*weights, *head.parameters()])
     with frozen.held(learning=weights):
         run = Run(frozen, module, data.settings(rate), rate, rows, Exam(frozen, dev, data.batch))
-        run.finish(None, "")
+        run.finish(None, "all weights", rows)
         module.load_state_dict(run.found())
         with torch.no_grad():
             said = logprobs(frozen, test, None, data.batch).argmax(1).tolist()

@@ -18,14 +18,14 @@ def keep(folder: Path, state: Mapping[str, Any], identity: str) -> None:
     """
     import torch
 
-    new = folder / f".{FILE}.{os.getpid()}.new"
+    new = folder / f".{FILE}.new"  # one that a killed process left is written over
     try:
         with new.open("wb") as file:
             torch.save({"identity": identity, **state}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(folder / FILE)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch says so when a file cannot grow
         raise StorageError(
             f"cannot write {folder / FILE}: {error}; the last one is untouched: make room, then run the same again"
         ) from error
@@ -50,7 +50,7 @@ def kept(folder: Path, identity: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         found = state.pop("identity")
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is no checkpoint ({error}); remove it to begin anew") from error
     if found != identity:
         raise RunMismatch(f"{path} is of another training: {found}; this one is {identity}; choose another folder")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from templates.soft.rows import Batch, Labelled, Row, as_batch, row_of
 from templates.template import Template
 
 _LOGITS = 2**25  # of them at once: 128 MiB in float32
+_SAMPLED = 1024  # numbers of a weight that say whether it is the same
 
 
 @dataclass(eq=False)
@@ -62,6 +64,16 @@ class Frozen:
     def context(self) -> int:
         """Positions that it has, prompt, prefix and answer together."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2**31))
+
+    def fingerprint(self) -> str:
+        """A digest of some numbers of each of its weights as they are now, wherever they are from."""
+        digest = blake2b(digest_size=8)
+        for weight in self.model.parameters():
+            digest.update(str(tuple(weight.shape)).encode())
+            if not weight.is_meta:  # where weights are left on disk
+                some = weight.detach().flatten()[:: max(1, weight.numel() // _SAMPLED)]
+                digest.update(some.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def row(self, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
         """The example as the model is trained on it; see `row_of`."""
@@ -139,9 +151,26 @@ class Frozen:
     def logits(self, hidden: Tensor) -> Tensor:
         """The model's logits for what its output layer is given, [A, V].
 
-        Models scale and cap their logits, each in its own way. So the model itself computes them: it runs over one
+        Some models scale and cap their logits, each in its own way. Such a model computes them itself: it runs over one
         token, in the place of whose hidden state these are put.
         """
+        return self._output(hidden) if self._plain else self._logits(hidden)
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether logits are what the output layer says, and no more, to the bit."""
+        layer = self.model.get_output_embeddings()
+        with torch.no_grad():
+            some = torch.randn(2, layer.weight.shape[-1], generator=torch.Generator().manual_seed(0))
+            hidden = some.to(self.device) * 10  # large ones are where caps are felt
+            return torch.equal(self._output(hidden), self._logits(hidden))
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        layer = self.model.get_output_embeddings()
+        logits: Tensor = layer(hidden.to(layer.weight.dtype))
+        return logits.float()
+
+    def _logits(self, hidden: Tensor) -> Tensor:
         with self._at_output(lambda _, inputs: (hidden[None].to(inputs[0].dtype),)):
             logits: Tensor = self.run_one().logits
         return logits[0].float()

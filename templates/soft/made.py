@@ -10,6 +10,7 @@ from templates.template import Template
 if TYPE_CHECKING:
     from templates.soft.dev import Dev
     from templates.soft.rows import Labelled
+    from templates.soft.run import Run
 
 
 def made_of(
@@ -32,6 +33,14 @@ def made_of(
     }
 
 
+def run_notes(
+    run: "Run", method: Any, template: Template, examples: "Sequence[Labelled]", dev: "Sequence[Labelled]"
+) -> dict[str, Any]:
+    """Of what a run has found: how it came about, and how good it is."""
+    made = made_of(method, run.settings, template, examples, run.found_at)
+    return {**made, **worth(run.found_dev, dev)}
+
+
 def learnt(template: Template, examples: "Sequence[Labelled]") -> Mapping[str, Any]:
     """What was learnt, and how it was worded."""
     return {"template": template.name, "examples": len(examples)}
@@ -42,6 +51,6 @@ def worth(dev: "Dev | None", judged: "Sequence[Labelled]") -> Mapping[str, Any]:
     return {"dev": asdict(dev), "dev_examples": len(judged)} if dev else {}
 
 
-def cost(weights: int, size: int) -> Mapping[str, Any]:
-    """How many weights were trained, and which share they are of the model's own."""
-    return {"weights": weights, "share": weights / size}
+def cost(kept: int, trained: int, size: int) -> Mapping[str, Any]:
+    """How many numbers are kept, which share they are of the model's own, and how many were trained to find them."""
+    return {"weights": kept, "share": kept / size, "trained": trained}

@@ -117,7 +117,7 @@ def train_mixture(
     run = lessons.learn(module, lessons.rows[0], folder, judge=judge, objective=partial(mixture_loss, frozen))
     found = run.found()
     weights = found["logs"].double().softmax(0)
-    made = {**lessons.made(run, {}), **cost(found["prompt"].numel() + method.count, frozen.size)}
+    made = {**lessons.made(run, {}), **cost(found["prompt"].numel() + method.count, run.size, frozen.size)}
     prompts = [SoftPrompt(its.numpy(), frozen.base, made) for its in torch.split(found["prompt"], size)]
     return Mixture(prompts, weights.tolist(), made)
 

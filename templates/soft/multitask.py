@@ -98,7 +98,7 @@ def train_multitask(
     prompts = run.found()["prompt"]
     made = lessons.made(run, lessons.devs(prompts))
     shared = {key: made[key] for key in ("method", "settings", "steps")}
-    together = {"together": list(made["tasks"]), **cost(size * frozen.base.hidden, frozen.size)}
+    together = {"together": list(made["tasks"]), **cost(size * frozen.base.hidden, run.size, frozen.size)}
     return {
         name: SoftPrompt(vectors.numpy(), frozen.base, {**shared, **own, **together})
         for (name, own), vectors in zip(made["tasks"].items(), torch.split(prompts, size), strict=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+_OWN = "_gradient_checkpointing_func"  # what transformers has a layer run again with
+
 
 @contextmanager
 def recomputed(model: Any) -> Iterator[None]:
@@ -23,9 +25,14 @@ def recomputed(model: Any) -> Iterator[None]:
     def end(layer: Any, *_: Any) -> None:
         layer.training = True
 
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    already = model.is_gradient_checkpointing
     with ExitStack() as afterwards:
-        afterwards.callback(model.gradient_checkpointing_disable)
+        for layer in model.modules():
+            if already and (own := vars(layer).get(_OWN)):
+                afterwards.callback(setattr, layer, _OWN, own)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if not already:
+            afterwards.callback(model.gradient_checkpointing_disable)
         for layer in model.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 afterwards.callback(setattr, layer, "training", layer.training)

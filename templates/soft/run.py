@@ -8,7 +8,7 @@ Dimensions: P soft tokens, W numbers of one.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -77,12 +77,24 @@ class Run:
         self._whole = math.ceil(len(rows) / settings.batch)  # batches of an epoch
         self._epoch = lru_cache(1)(lambda number: epoch(rows, settings.batch, f"{settings.seed}/{number}"))
 
-    def finish(self, folder: Path | None, identity: str) -> None:
-        """Train to the end, from where the folder's checkpoint of that identity is."""
+    def finish(self, folder: Path | str | None, method: object, data: object) -> None:
+        """Train to the end, from where the folder's checkpoint is.
+
+        Args:
+            folder: for checkpoints, or None.
+            method: see `identity_of`.
+            data: see `identity_of`.
+
+        Raises:
+            RunMismatch: the folder has the checkpoint of another training.
+        """
         from tqdm import tqdm
 
+        identity = ""
         if folder:
+            folder = Path(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            identity = identity_of(method, self.settings, self.rate, data, self.frozen)
             self._restore(checkpoint.kept(folder, identity))
         settings = self.settings
         silent = None if self.devices.first else True  # None: where there is no terminal
@@ -118,9 +130,8 @@ class Run:
         self._check(total)
         if made:
             torch.autograd.backward(list(made.values()), [leaf.grad for leaf in leaves.values()])
-        if self.settings.clip:
-            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
-            self._check(norm.item())
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip or math.inf)
+        self._check(norm.item())
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate_at(self.done, self.rate)
         self.optimizer.step()
@@ -156,6 +167,11 @@ class Run:
         """How good it is, where there is a dev set."""
         return self.best.dev if self.best else None
 
+    @property
+    def size(self) -> int:
+        """How many numbers learn."""
+        return sum(weight.numel() for weight in self.module.parameters())
+
     def _now(self) -> dict[str, Tensor]:
         with torch.no_grad():
             made = self._made()
@@ -189,8 +205,8 @@ class Run:
         if not math.isfinite(number):
             raise Diverged(
                 f"at step {self.done + 1} the loss or its gradient is {number}; lower the learning rate "
-                f"({self.rate:g}) or lengthen the warm-up ({self.settings.warmup} steps), or train in float32; a "
-                "checkpoint that was kept is of an earlier step, and good"
+                f"({self.rate:g}) or lengthen the warm-up ({self.settings.warmup} steps), or train in float32, in "
+                "another folder for checkpoints; one that was kept is of an earlier step, and good"
             )
 
     def _state(self) -> dict[str, Any]:
@@ -213,15 +229,16 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def identity_of(method: object, settings: Training, data: object, frozen: Frozen) -> str:
+def identity_of(method: object, settings: Training, rate: float, data: object, frozen: Frozen) -> str:
     """Which training it is: one that goes on must have begun with the same, and be judged on the same.
 
     Args:
         method: a frozen dataclass.
-        settings: of the training.
+        settings: of the training; how often checkpoints are kept changes nothing.
+        rate: the highest learning rate, whoever named it.
         data: label words, rows, and what is judged; whatever says all of it in its `repr`.
         frozen: the model.
     """
     digest = blake2b(repr(data).encode(), digest_size=8).hexdigest()
-    base = frozen.base
-    return f"{method} {settings} data {digest} model {base.name} {base.weights} {frozen.embeddings.dtype}"
+    how = replace(settings, rate=rate, keep_every=1)
+    return f"{method} {how} data {digest} model {frozen.base.name} {frozen.fingerprint()} {frozen.embeddings.dtype}"

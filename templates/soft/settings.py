@@ -53,10 +53,10 @@ class Training:
             if getattr(self, name) < 1:
                 raise UserError(f"a training needs {name} ≥ 1, got {getattr(self, name)}")
         for name in ("warmup", "clip", "patience"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"a training needs {name} ≥ 0, got {getattr(self, name)}")
-        if self.rate is not None and not self.rate > 0:
-            raise UserError(f"a learning rate is positive, got {self.rate}")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise UserError(f"a learning rate is a positive number, got {self.rate}")
         for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
             if getattr(self, name) not in known:
                 raise UserError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from templates.errors import UserError
 from templates.soft.dev import Dev, Judge
 from templates.soft.frozen import Frozen
-from templates.soft.made import learnt, made_of, worth
+from templates.soft.made import learnt, run_notes, worth
 from templates.soft.methods import Method
 from templates.soft.prompt import SoftPrompt
 from templates.soft.rows import Labelled, Row, rows_of
-from templates.soft.run import Judging, Objective, Run, identity_of
+from templates.soft.run import Judging, Objective, Run
 from templates.soft.settings import Training
 from templates.template import Template
 from templates.verbalizer import Verbalizer
@@ -99,12 +99,11 @@ class Lessons:
         settings, method = self.settings, self.method
         data = [(task.template.verbalizer, its) for task, its in zip(self.tasks, self.rows, strict=True)]
         judged = {name: one.rows for name, one in self.judges.items()}
-        identity = identity_of(method, settings, (data, judged), self.frozen)
         judging = judge or self._mean if self.judges else None
         with self.frozen.held(recompute=settings.recompute):
             rate = settings.rate or method.rate
             run = Run(self.frozen, module, settings, rate, rows, judging, objective=objective)
-            run.finish(Path(folder) if folder else None, identity)
+            run.finish(folder, method, (data, judged))
         return run
 
     def devs(self, prompt: Tensor) -> dict[str, Dev]:
@@ -130,16 +129,15 @@ class Lessons:
         """
         known = [example for task in self.tasks for example in task.examples]
         judged = [example for task in self.tasks for example in task.dev]
-        notes = made_of(self.method, self.settings, self.tasks[0].template, known, run.found_at)
-        dev = worth(run.found_dev, judged)
+        notes = run_notes(run, self.method, self.tasks[0].template, known, judged)
         if len(self.tasks) == 1:
-            return {**notes, **dev}
+            return notes
         own = {
             task.name: {**learnt(task.template, task.examples), **worth(devs.get(task.name), task.dev)}
             for task in self.tasks
         }
         names = dict.fromkeys(task.template.name for task in self.tasks)
-        return {**notes, "template": ", ".join(names), **dev, "tasks": own}
+        return {**notes, "template": ", ".join(names), "tasks": own}
 
     def _mean(self, prompt: Tensor) -> Dev:
         return Dev.mean(list(self.devs(prompt).values()))

@@ -86,4 +86,4 @@ def train_together(
     run = lessons.learn(module, list(chain(*lessons.rows)), folder)
     prompt = run.found()["prompt"]
     made = lessons.made(run, lessons.devs(prompt) if len(tasks) > 1 else {})
-    return method.kind(prompt.numpy(), frozen.base, {**made, **cost(prompt.numel(), frozen.size)})
+    return method.kind(prompt.numpy(), frozen.base, {**made, **cost(prompt.numel(), run.size, frozen.size)})

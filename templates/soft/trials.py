@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from templates.errors import UserError
+from templates.errors import Diverged, UserError
 from templates.soft.dev import Dev
 from templates.soft.methods import Method
 from templates.soft.rows import Labelled
@@ -22,11 +22,11 @@ _STEPS = 60  # of a short training
 
 @dataclass(frozen=True)
 class Trial:
-    """One short training, and what came of it."""
+    """One short training, and what came of it; None where its loss became no number."""
 
     method: Method
     rate: float
-    dev: Dev
+    dev: Dev | None
 
 
 def run_trials(
@@ -56,19 +56,27 @@ def run_trials(
 
     Raises:
         UserError: there is no dev set.
+        Diverged: all of them did.
     """
     if not dev:
         raise UserError("trials compare prompts on a dev set, and there is none; give one, or choose rate and init")
     middle = training.rate or method.rate
-    trials = []
+    trials, diverged = list[Trial](), list[Diverged]()
     for one in beginnings(method, template):
         for rate in (factor * middle for factor in _FACTORS):
             short = replace(
                 training, steps=min(_STEPS, training.steps), rate=rate, evaluate_every=_STEPS, keep_every=_STEPS
             )
             kept = folder / f"trial-{getattr(one, 'init', '')}-{rate:.3g}" if folder else None
-            prompt = loop(one, model, tokenizer, examples, template, dev=dev, training=short, folder=kept)
-            trials.append(Trial(one, rate, Dev(**prompt.made["dev"])))
+            try:
+                prompt = loop(one, model, tokenizer, examples, template, dev=dev, training=short, folder=kept)
+                found = Dev(**prompt.made["dev"])
+            except Diverged as error:
+                found = None
+                diverged.append(error)
+            trials.append(Trial(one, rate, found))
+    if len(diverged) == len(trials):
+        raise diverged[0]
     return best_first(trials)
 
 
@@ -84,5 +92,5 @@ def beginnings(method: Method, template: Template) -> list[Method]:
 
 
 def best_first(trials: Iterable[Trial]) -> list[Trial]:
-    """By dev score, then by dev loss; of equals the one that was tried first."""
-    return sorted(trials, key=lambda trial: (-trial.dev.score, trial.dev.loss))
+    """By dev score, then by dev loss; of equals the one that was tried first. Those that diverged come last."""
+    return sorted(trials, key=lambda trial: (-trial.dev.score, trial.dev.loss) if trial.dev else (1.0, 0.0))

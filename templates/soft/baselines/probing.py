@@ -142,7 +142,7 @@ def probe(
     best: tuple[Probe, Dev | None] | None = None
     for strength in sorted(method.strengths, reverse=True) if dev else [middle]:
         weights, bias = regression(seen, known, len(labels), strength)
-        made = {"strength": strength, **cost(weights.size + bias.size, frozen.size)}
+        made = {"strength": strength, **cost(weights.size + bias.size, weights.size + bias.size, frozen.size)}
         found = Probe(weights, bias, labels, frozen.base, made)
         worths = _judged(found, other, dev) if dev else None
         if best is None or (worths and best[1] and worths.better_than(best[1])):

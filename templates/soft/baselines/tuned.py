@@ -16,9 +16,9 @@ from templates.soft.baselines.methods import Baseline
 from templates.soft.dev import Judge
 from templates.soft.families import frozen_of
 from templates.soft.folder import MERGED, replaced
-from templates.soft.made import cost, made_of, worth
+from templates.soft.made import cost, run_notes
 from templates.soft.rows import Labelled, rows_of
-from templates.soft.run import Run, identity_of
+from templates.soft.run import Run
 from templates.soft.settings import Training
 from templates.template import Template
 
@@ -120,19 +120,18 @@ def finetune(
             f"{type(method).__name__} trains weights of {model.name_or_path!r}, which are {', '.join(sorted(narrow))}: "
             "small steps are lost in these; load the model in float32 (--dtype float32)"
         )
+    model.name_or_path = f"{base.name} with {method}"  # what is trained for it from now on is for no other
+    model.config._commit_hash = None  # noqa: SLF001
     module = Weights(begun.weights)
     with frozen.held(recompute=settings.recompute, learning=begun.weights):
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        identity = identity_of(method, settings, (template.verbalizer, rows, judge and judge.rows), frozen)
-        run.finish(Path(folder) if folder else None, identity)
+        run.finish(folder, method, (template.verbalizer, rows, judge and judge.rows))
         module.load_state_dict(run.found())
     run.optimizer.zero_grad()
-    made = made_of(method, settings, template, examples, run.found_at)
-    judged = worth(run.found_dev, dev)
-    trained = sum(weight.numel() for weight in begun.weights)
+    made = {**run_notes(run, method, template, examples, dev), **cost(run.size, run.size, size)}
     with torch.no_grad():
         adapter = merged(begun.adapter) if begun.adapter else None
-    return Tuned(model, tokenizer, base, {**made, **judged, **cost(trained, size)}, adapter)
+    return Tuned(model, tokenizer, base, made, adapter)
 
 
 def wordless(method: object, template: Template, examples: Sequence[Labelled]) -> None:

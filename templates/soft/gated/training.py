@@ -15,9 +15,9 @@ from templates.soft.gated.attention import attending, attentions
 from templates.soft.gated.method import LlamaAdapter
 from templates.soft.gated.modules import Gated
 from templates.soft.gated.value import GatedPrompt
-from templates.soft.made import cost, made_of, worth
+from templates.soft.made import cost, run_notes
 from templates.soft.rows import Batch, Labelled, rows_of
-from templates.soft.run import Run, identity_of
+from templates.soft.run import Run
 from templates.soft.settings import Training
 from templates.template import Template
 
@@ -86,13 +86,11 @@ def train_adapter(
         rows = rows_of(frozen, template, examples, frozen.context)
         judge = Judge(frozen, template, dev, frozen.context, settings.batch) if dev else None
         run = Run(frozen, module, settings, settings.rate or method.rate, rows, judge)
-        identity = identity_of(method, settings, (template.verbalizer, rows, judge and judge.rows), frozen)
-        run.finish(Path(folder) if folder else None, identity)
+        run.finish(folder, method, (template.verbalizer, rows, judge and judge.rows))
     found = run.found()["prompt"]
     prompts, gates = module.parts(found)
     made = {
-        **made_of(method, settings, template, examples, run.found_at),
-        **worth(run.found_dev, dev),
-        **cost(found.numel(), frozen.size),
+        **run_notes(run, method, template, examples, dev),
+        **cost(found.numel(), run.size, frozen.size),
     }
     return GatedPrompt(prompts.numpy(), gates.numpy(), frozen.base, made)

@@ -11,11 +11,11 @@ from templates.soft.baselines.tuned import wordless
 from templates.soft.batches import in_batches
 from templates.soft.heads.classifier import Classifier
 from templates.soft.heads.headed import Exam, Head, Headed, headed
-from templates.soft.made import cost, made_of, worth
+from templates.soft.made import cost, run_notes
 from templates.soft.methods import Method
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Labelled, Row
-from templates.soft.run import Run, identity_of
+from templates.soft.run import Run
 from templates.soft.settings import Training
 from templates.template import Template
 
@@ -71,14 +71,12 @@ def train_classifier(
         module = Head(prefix.to(frozen.device), looked_at(frozen, rows, prefix, settings.batch), len(known))
         judge = Exam(frozen, judged, settings.batch) if dev else None
         run = Run(frozen, module.to(frozen.device), settings, settings.rate or method.rate, rows, judge)
-        identity = identity_of(method, settings, ("classifier", known, rows, judged), frozen)
-        run.finish(Path(folder) if folder else None, identity)
+        run.finish(folder, method, ("classifier", known, rows, judged))
     found = run.found()["prompt"]
     vectors, weights, bias = (part.numpy() for part in frozen.parts(found))
     made = {
-        **made_of(method, settings, template, examples, run.found_at),
-        **worth(run.found_dev, dev),
-        **cost(found.numel(), frozen.size),
+        **run_notes(run, method, template, examples, dev),
+        **cost(found.numel(), run.size, frozen.size),
     }
     return Classifier(Prefix(vectors, frozen.base, made), weights.copy(), bias.copy(), known, made)
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch
+from tests.shapes import GROUPED
 
 ROWS = [
     Row((0, 40, 41, 42, 50, 51), (-1,) * 6, 2),
@@ -155,3 +156,27 @@ def test_an_output_layer_that_learns_wants_the_sum(frozen: Frozen) -> None:
     learning = list(frozen.model.get_output_embeddings().parameters())
     with frozen.held(learning=learning), pytest.raises(RuntimeError, match="learn from the sum of all tokens' losses"):
         torch.autograd.backward([frozen.losses(as_batch(ROWS), None) @ torch.arange(1.0, 8.0)])
+
+
+SCALING = {
+    "granite": {"logits_scaling": 4.0},
+    "gemma2": {"final_logit_softcapping": 3.0},
+    "cohere": {"logit_scale": 0.1},
+}
+
+
+@pytest.mark.parametrize("kind", ["llama", *SCALING])
+def test_logits_are_those_of_the_model_however_it_makes_them(kind: str) -> None:
+    """Scaled and capped ones are left to the model; plain ones are the output layer's, and the model does not run."""
+    config = AutoConfig.for_model(kind, vocab_size=64, pad_token_id=0, **GROUPED, **SCALING.get(kind, {}))
+    frozen = Frozen(AutoModelForCausalLM.from_config(config).eval(), None)
+    ids = torch.tensor([[5, 6, 7]])
+    with frozen.held(), torch.no_grad():
+        batch = as_batch([Row((5, 6, 7, 8), (-1,) * 4, 3)])
+        wanted, found = frozen.model(ids).logits[0], frozen.logits(frozen.hidden(batch, None))
+        assert torch.allclose(found, wanted, atol=1e-5)
+        runs: list[Any] = []
+        handle = frozen.model.register_forward_hook(lambda *_: runs.append(1))
+        frozen.logits(frozen.hidden(batch, None))
+        handle.remove()
+    assert len(runs) == (1 if kind == "llama" else 2)

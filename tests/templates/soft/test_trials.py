@@ -1,12 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl.tiny import TINY
 from templates import Verbalizer, load_template
-from templates.errors import UserError
+from templates.errors import Diverged, UserError
 from templates.soft import PrefixTuning, PromptTuning, PTuning, Training
 from templates.soft.dev import Dev
 from templates.soft.trials import Trial, beginnings, best_first, run_trials
@@ -55,3 +57,20 @@ def tried(settings: Training, folder: Path) -> list[Trial]:
     method = PromptTuning(tokens=3, init="vocabulary")
     data = (model, tokenizer, some(8), load_template("labels.v1"))
     return run_trials(method, *data, dev=some(4, held_out=True), training=settings, folder=folder)
+
+
+def test_a_trial_that_diverges_comes_last() -> None:
+    """The highest rate's loss is no number: the others are compared; where all are so, it is said."""
+
+    def loop(*_: Any, training: Training, **__: Any) -> Any:
+        if training.rate and training.rate > limit:
+            raise Diverged(f"at rate {training.rate}")
+        return SimpleNamespace(made={"dev": {"score": 0.5, "loss": training.rate}})
+
+    data: Any = (None, None, [], load_template("labels.v1"))
+    limit = 0.2
+    trials = run_trials(PromptTuning(init="vocabulary"), *data, dev=some(2), training=Training(rate=0.1), loop=loop)
+    assert [trial.dev and trial.dev.loss for trial in trials] == [pytest.approx(0.03), pytest.approx(0.1), None]
+    limit = 0.0
+    with pytest.raises(Diverged, match=r"at rate 0\.03"):
+        run_trials(PromptTuning(init="vocabulary"), *data, dev=some(2), training=Training(rate=0.1), loop=loop)
