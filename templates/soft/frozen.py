@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from templates.errors import Unsupported
 from templates.soft.base import Base, base_of
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 from templates.soft.recompute import recomputed
@@ -197,6 +198,27 @@ class Frozen:
         if batch.soft is None or prompt is None:
             return embedded
         return torch.where((batch.soft < 0)[..., None], embedded, prompt.to(embedded)[batch.soft.clamp(min=0)])
+
+    def check_cache(self) -> None:
+        """Refuse a model that keeps other keys and values than prefixes have.
+
+        Raises:
+            Unsupported: it keeps none, or of another shape than its configuration says.
+        """
+        from transformers import DynamicCache
+
+        base, cache = self.base, DynamicCache(config=self.model.config)
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            self.model(input_ids=one, past_key_values=cache, use_cache=True)
+        kept = [getattr(layer, "keys", None) for layer in cache.layers]
+        shapes = {None if keys is None else (keys.shape[1], keys.shape[3]) for keys in kept}
+        if len(kept) != base.layers or shapes != {(base.kv_heads, base.head_size)}:
+            raise Unsupported(
+                f"{base.name!r} ({self.model.config.model_type}) does not keep keys and values of {base.kv_heads} "
+                f"heads of {base.head_size} in each of {base.layers} layers, as its configuration has it, so that no "
+                "prefix can be trained for it; use PromptTuning or PTuning"
+            )
 
     def cache(self, prefix: Tensor, rows: int) -> Any:
         """Keys and values of the prefix [P, L·2·K·D] as a cache of so many rows."""

@@ -95,18 +95,17 @@ class Masked(Frozen):
             }
         return self.model(inputs_embeds=self._embedded(batch, prompt), attention_mask=seen, **more)
 
-    def cache(self, prefix: Tensor, rows: int) -> Any:
-        """Keys and values of the prefix as a cache of so many rows.
+    def check_cache(self) -> None:
+        """Refuse a model that takes no keys and values from outside.
 
         Raises:
-            Unsupported: a model that takes none.
+            Unsupported: it does not.
         """
         if "past_key_values" not in signature(self.model.base_model.forward).parameters:
             raise Unsupported(
                 f"{type(self.model).__name__} takes no keys and values from outside, so that no prefix can be trained "
                 "for it; use PromptTuning or PTuning"
             )
-        return super().cache(prefix, rows)
 
     @property
     def _first(self) -> int:

@@ -18,7 +18,7 @@ from templates.soft.dev import Dev, Judge
 from templates.soft.frozen import Frozen
 from templates.soft.made import learnt, run_notes, worth
 from templates.soft.methods import Method
-from templates.soft.prompt import SoftPrompt
+from templates.soft.prompt import Prefix, SoftPrompt
 from templates.soft.rows import Labelled, Row, rows_of
 from templates.soft.run import Judging, Objective, Run
 from templates.soft.settings import Training
@@ -165,6 +165,7 @@ def check(method: Method, frozen: Frozen, tasks: Sequence[Task], settings: Train
     Raises:
         UserError: no tasks, two of one name, one without examples or with a prompt already; a method that the model or
             the settings do not take.
+        Unsupported: see `Frozen.check_cache`.
     """
     name, names = type(method).__name__, [task.name for task in tasks]
     if not tasks:
@@ -186,6 +187,9 @@ def check(method: Method, frozen: Frozen, tasks: Sequence[Task], settings: Train
             f"{name} trains a {method.kind.__name__}, which {frozen.base.name!r} ({frozen.model.config.model_type}) "
             f"cannot take here; train {' or '.join(one.__name__ for one in frozen.kinds)}s"
         )
+    if method.kind is Prefix:
+        with frozen.held():
+            frozen.check_cache()
 
 
 def joint(tasks: Sequence[Task]) -> Template:

@@ -65,6 +65,7 @@ def train_classifier(
     known = labels_of(examples, template, labels)
     bare = headed(model, tokenizer, 0, len(known))
     with bare.held():
+        bare.inner.check_cache()
         prefix = method.module(bare.inner, template, settings.seed)
         frozen = headed(model, tokenizer, len(prefix()), len(known))
         rows, judged = (numbered(frozen, template, some, known) for some in (examples, dev))

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from templates import Template
 from templates.errors import Unsupported
+from templates.soft import PTuningV2, train
 from templates.soft.families import frozen_of
+from templates.soft.heads import train_classifier
 from tests.shapes import PAIRS, SCALED
+from tests.templates.soft.few import some
 
 
 def small(config: dict[str, Any]) -> dict[str, Any]:
@@ -31,3 +35,18 @@ def test_models_whose_embeddings_scale_by_themselves_are_taken() -> None:
     """BART's table of embeddings scales what it gives."""
     pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
     frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
+
+
+OTHER_CACHES = {
+    "falcon": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "multi_query": True},
+    "openai-gpt": {"n_embd": 64, "n_layer": 2, "n_head": 4},
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_CACHES)
+def test_prefixes_for_another_cache_are_refused(kind: str, tokenizer: Any) -> None:
+    """Falcon's heads share one pair of keys and values, which its configuration does not count; GPT keeps no cache."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small(OTHER_CACHES[kind])))
+    for loop in (train, train_classifier):
+        with pytest.raises(Unsupported, match=r"keys and values .* use PromptTuning or PTuning"):
+            loop(PTuningV2(4), model, tokenizer, some(4), Template("{text} {answer}"))

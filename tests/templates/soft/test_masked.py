@@ -227,7 +227,7 @@ def test_what_a_masked_model_cannot_do_is_said(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="has no mask token"):
         _ = frozen.mask
     with pytest.raises(Unsupported, match="DistilBertForMaskedLM takes no keys and values"):
-        frozen.cache(torch.zeros(2, 128), 1)
+        frozen.check_cache()
 
 
 def test_special_tokens_before_and_after(taught: Path, tiny_model: Path) -> None:
