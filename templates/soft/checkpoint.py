@@ -10,7 +10,7 @@ from templates.errors import DataError, RunMismatch, StorageError
 FILE = "checkpoint.pt"
 
 
-def keep(folder: Path, state: Mapping[str, Any], identity: str) -> None:
+def keep(folder: Path, state: Mapping[str, Any], identity: Mapping[str, str]) -> None:
     """Write the state beside the last one, and put it in its place.
 
     Raises:
@@ -21,7 +21,7 @@ def keep(folder: Path, state: Mapping[str, Any], identity: str) -> None:
     new = folder / f".{FILE}.new"  # one that a killed process left is written over
     try:
         with new.open("wb") as file:
-            torch.save({"identity": identity, **state}, file)
+            torch.save({"identity": dict(identity), **state}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(folder / FILE)
@@ -33,11 +33,11 @@ def keep(folder: Path, state: Mapping[str, Any], identity: str) -> None:
         new.unlink(missing_ok=True)
 
 
-def kept(folder: Path, identity: str) -> dict[str, Any] | None:
+def kept(folder: Path, identity: Mapping[str, str]) -> dict[str, Any] | None:
     """The last state, or None where there is none.
 
     Raises:
-        RunMismatch: it is of another training.
+        RunMismatch: it is of another training; says what differs.
         DataError: it is no checkpoint. Nothing in it is executed.
     """
     import pickle
@@ -49,9 +49,11 @@ def kept(folder: Path, identity: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        found = state.pop("identity")
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError) as error:
+        found = dict(state.pop("identity"))
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no checkpoint ({error}); remove it to begin anew") from error
     if found != identity:
-        raise RunMismatch(f"{path} is of another training: {found}; this one is {identity}; choose another folder")
+        names = [name for name in {**found, **identity} if found.get(name) != identity.get(name)]
+        said = "; ".join(f"{name}: {found.get(name)} there, {identity.get(name)} here" for name in names)
+        raise RunMismatch(f"{path} is of another training ({said}); choose another folder, or remove that one")
     return state

@@ -8,7 +8,7 @@ Dimensions: P soft tokens, W numbers of one.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -90,7 +90,7 @@ class Run:
         """
         from tqdm import tqdm
 
-        identity = ""
+        identity: dict[str, str] = {}
         if folder:
             folder = Path(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def identity_of(method: object, settings: Training, rate: float, data: object, frozen: Frozen) -> str:
+def identity_of(method: object, settings: Training, rate: float, data: object, frozen: Frozen) -> dict[str, str]:
     """Which training it is: one that goes on must have begun with the same, and be judged on the same.
 
     Args:
@@ -239,6 +239,13 @@ def identity_of(method: object, settings: Training, rate: float, data: object, f
         data: label words, rows, and what is judged; whatever says all of it in its `repr`.
         frozen: the model.
     """
-    digest = blake2b(repr(data).encode(), digest_size=8).hexdigest()
-    how = replace(settings, rate=rate, keep_every=1)
-    return f"{method} {how} data {digest} model {frozen.base.name} {frozen.fingerprint()} {frozen.embeddings.dtype}"
+    how = {name: str(value) for name, value in asdict(settings).items() if name != "keep_every"}
+    return {
+        "method": str(method),
+        **how,
+        "rate": f"{rate:g}",
+        "data": blake2b(repr(data).encode(), digest_size=8).hexdigest(),
+        "model": frozen.base.name,
+        "weights": frozen.fingerprint(),
+        "dtype": str(frozen.embeddings.dtype),
+    }

@@ -77,7 +77,9 @@ def test_what_changes_nothing_does_not_matter(model: Any, tokenizer: Any, templa
     first = train(*data, training=FEW, folder=tmp_path)
     again = replace(FEW, keep_every=3, rate=PromptTuning(4).rate)
     assert train(*data, training=again, folder=tmp_path) == first
-    with pytest.raises(RunMismatch, match=r"rate=0\.2"):
+    with pytest.raises(
+        RunMismatch, match=r"is of another training \(rate: 0\.1 there, 0\.2 here\); choose another folder"
+    ):
         train(*data, training=replace(FEW, rate=0.2), folder=tmp_path)
 
 
@@ -104,16 +106,16 @@ def test_a_gradient_that_is_no_number_is_not_followed(
 
 def test_a_file_that_cannot_grow_is_said(tmp_path: Path) -> None:
     """By the system itself, in the middle of the write: torch has words of its own for it, which nobody understands."""
-    checkpoint.keep(tmp_path, {"module": torch.zeros(10)}, "a training")
+    checkpoint.keep(tmp_path, {"module": torch.zeros(10)}, {"rate": "1"})
     was = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, was[1]))
     try:
         with pytest.raises(StorageError, match="the last one is untouched: make room"):
-            checkpoint.keep(tmp_path, {"module": torch.zeros(100_000)}, "a training")
+            checkpoint.keep(tmp_path, {"module": torch.zeros(100_000)}, {"rate": "1"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, was)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    kept = checkpoint.kept(tmp_path, "a training")
+    kept = checkpoint.kept(tmp_path, {"rate": "1"})
     assert kept is not None
     assert torch.equal(kept["module"], torch.zeros(10))
 
@@ -122,7 +124,7 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     """A list that torch has written."""
     torch.save([1], tmp_path / "checkpoint.pt")
     with pytest.raises(DataError, match="is no checkpoint"):
-        checkpoint.kept(tmp_path, "a training")
+        checkpoint.kept(tmp_path, {"rate": "1"})
 
 
 def test_recomputing_leaves_it_as_it_was() -> None:
