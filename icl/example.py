@@ -1,7 +1,7 @@
 """An example of a task: what is asked, its answer, and how one gets there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,14 @@ class Example:
         fields: the inputs, by name; the first one is the question.
         answer: as written in the data, or None where it is not known.
         rationale: the reasoning that leads to the answer, where there is one.
+        place: file and line that it is from, for messages.
     """
 
     id: str
     fields: Mapping[str, str]
     answer: str | None = None
     rationale: str | None = None
+    place: str = field(default="", repr=False, compare=False)
 
     @property
     def question(self) -> str:

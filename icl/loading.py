@@ -88,7 +88,7 @@ def _example(
         before, _, after = found.rpartition(_GSM8K)
         reasoning, found = before.strip(), after.strip()
     inputs = {name: values[name] for name in names}
-    return Example(values.get("id") or f"{default_id}-{_digest(inputs)}", inputs, found, reasoning)
+    return Example(values.get("id") or f"{default_id}-{_digest(inputs)}", inputs, found, reasoning, place)
 
 
 def _digest(inputs: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from templates.errors import DataError, UserError
 from templates.prompt import Prompt, Soft, is_chat, parts
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import SoftPrompt, Trained
-from templates.soft.rows import Batch, Labelled, Row, padded, soft_numbers
+from templates.soft.rows import Batch, Labelled, Row, named, padded, soft_numbers
 from templates.template import Template
 from templates.tokens import Encoded, affixes, encode
 
@@ -69,10 +69,10 @@ class EncoderDecoder(Frozen):
         if end and self.tokenizer.eos_token_id is not None:
             said.append(self.tokenizer.eos_token_id)
         if not said:
-            raise DataError(f"example {example.id!r} has an empty answer, so nothing can be learnt; leave it out")
+            raise DataError(f"{named(example)} has an empty answer, so nothing can be learnt; leave it out")
         if max(len(asked.ids), len(said)) > room:
             raise DataError(
-                f"example {example.id!r} has {len(asked.ids)} tokens of prompt and {len(said)} of answer, and there is "
+                f"{named(example)} has {len(asked.ids)} tokens of prompt and {len(said)} of answer, and there is "
                 f"room for {room} each; leave it out, or shorten the prompt"
             )
         tokens = (*asked.ids, *said)

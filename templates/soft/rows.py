@@ -35,6 +35,12 @@ class Labelled(Protocol):
     def shown(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
+def named(example: Labelled) -> str:
+    """How an example is called in messages: by its id, and by file and line where it is from one."""
+    place = getattr(example, "place", "")
+    return f"example {example.id!r} ({place})" if place else f"example {example.id!r}"
+
+
 @dataclass(frozen=True)
 class Row:
     """A prompt and one answer.
@@ -93,7 +99,7 @@ def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, r
     tokens = (*context.ids, *said)
     if len(tokens) > room:
         raise DataError(
-            f"example {example.id!r} has {len(context.ids)} tokens of prompt and {len(said)} of answer, and there is "
+            f"{named(example)} has {len(context.ids)} tokens of prompt and {len(said)} of answer, and there is "
             f"room for {room}; leave it out, or shorten the prompt"
         )
     return Row(tokens, soft_numbers(len(tokens), context.soft, len(template.soft or ())), len(said))
@@ -124,12 +130,12 @@ def rows_of(
     """
     rows = []
     for example in examples:
-        if example.answer is None:
-            raise DataError(f"example {example.id!r} has no answer, so nothing can be learnt from it; leave it out")
+        if example.answer is None or not example.answer.strip():
+            raise DataError(f"{named(example)} has no answer, so nothing can be learnt from it; leave it out")
         labels = template.verbalizer.labels if template.verbalizer else None
         if labels and example.answer not in labels:
             raise DataError(
-                f"example {example.id!r} has the label {example.answer!r}, and the verbalizer has {list(labels)}; "
+                f"{named(example)} has the label {example.answer!r}, and the verbalizer has {list(labels)}; "
                 "give it words for that label, or leave the example out"
             )
         rows.append(model.row(template, example, example.answer, room, end=end or labels is None))

@@ -101,3 +101,11 @@ def test_a_misspelt_question_in_one_row_is_found() -> None:
         DataError, match=r"row 1: no field 'question', which the first row has; the row has \['qestion'\]"
     ):
         load_examples([{"question": "a"}, {"qestion": "b"}])
+
+
+def test_an_example_knows_its_line(tmp_path: Path) -> None:
+    """Counted as an editor counts; two examples that are alike elsewhere are equal."""
+    path = write(tmp_path / "x.jsonl", '{"q": "a", "id": "1"}\n\n{"q": "b", "id": "2"}\n')
+    found = load_examples(path)
+    assert [example.place for example in found] == [f"{path}, line 1", f"{path}, line 3"]
+    assert found == load_examples([{"q": "a", "id": "1"}, {"q": "b", "id": "2"}])

@@ -16,7 +16,7 @@ from templates.errors import UserError
 from templates.soft.batches import in_batches, states, word_logprobs
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
-from templates.soft.rows import Batch, Labelled, Row
+from templates.soft.rows import Batch, Labelled, Row, named
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 
@@ -106,5 +106,5 @@ def numbered(examples: Sequence[Labelled], labels: Sequence[str]) -> list[int]:
         raise UserError("there are no examples to learn from; give some, with answers")
     for example in examples:
         if example.answer not in labels:
-            raise UserError(f"example {example.id!r} has the label {example.answer!r}; the labels are {list(labels)}")
+            raise UserError(f"{named(example)} has the label {example.answer!r}; the labels are {list(labels)}")
     return [labels.index(example.answer or "") for example in examples]

@@ -53,9 +53,12 @@ def test_soft_tokens_are_numbered_where_they_stand(tokenizer: Any) -> None:
 
 
 def test_bad_examples_are_named(tokenizer: Any) -> None:
-    """No answer, an unknown label, no room."""
-    with pytest.raises(DataError, match=r"'a.jsonl:3' has no answer"):
-        rows_of(Frozen(None, tokenizer), TEMPLATE, [example(None)], room=1024)
+    """No answer, an unknown label, no room; with file and line, where the example is from one."""
+    for nothing in (None, " "):
+        with pytest.raises(DataError, match=r"'a.jsonl:3' has no answer"):
+            rows_of(Frozen(None, tokenizer), TEMPLATE, [example(nothing)], room=1024)
+    with pytest.raises(DataError, match=r"'a.jsonl:3' \(a.jsonl, line 4\) has no answer"):
+        rows_of(Frozen(None, tokenizer), TEMPLATE, [replace(example(None), place="a.jsonl, line 4")], room=1024)
     labelled = replace(TEMPLATE, verbalizer=Verbalizer({"pos": ["dax"], "neg": ["wug"]}))
     with pytest.raises(
         DataError, match=r"'a.jsonl:3' has the label 'neutral', and the verbalizer has \['pos', 'neg'\]"
