@@ -183,9 +183,17 @@ def headed(model: Any, tokenizer: Any, tokens: int, labels: int) -> Headed:
             f"a classifier reads an encoder's first token or a causal model's last, and {model.name_or_path!r} "
             f"({model.config.model_type}) is an encoder with a decoder; train a prompt of label words for it"
         )
-    causal = any(getattr(module, "is_causal", False) for module in body.modules())
-    inner = Frozen(body, tokenizer) if causal else Masked(body, tokenizer)
-    return Headed(body, tokenizer, inner, tokens, labels)
+    inner = Frozen(body, tokenizer)
+    return Headed(body, tokenizer, inner if causal(inner) else Masked(body, tokenizer), tokens, labels)
+
+
+def causal(frozen: Frozen) -> bool:
+    """Whether a token's hidden state stays as it is, whatever comes behind it: found out, as few models say so."""
+    word = len(frozen.embeddings) // 2  # no special token
+    rows = torch.tensor([[word, word + 1], [word, word + 2]], device=frozen.device)
+    with frozen.held(), torch.no_grad():
+        one, other = frozen.model(input_ids=rows).last_hidden_state[:, 0]
+    return torch.allclose(one, other, atol=1e-5 * one.nan_to_num().abs().max().item(), equal_nan=True)
 
 
 def as_read_first(batch: Batch, sizes: Sequence[int]) -> Batch:

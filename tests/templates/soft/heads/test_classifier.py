@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from eval.worlds import labels
+from icl import Example
 from icl.tiny import TINY
 from templates import Template, load_template
 from templates.errors import DataError, RunMismatch, Unsupported, UserError
@@ -16,7 +17,7 @@ from templates.soft.heads import Classifier, train_classifier
 from templates.soft.heads.headed import Headed, Parts, as_read_first, headed
 from templates.soft.rows import Row, as_batch
 from tests.masked import examples
-from tests.shapes import make_pair
+from tests.shapes import SMALL, make_pair
 
 TEMPLATE = Template("{text} :{answer}")
 LEARN = Training(steps=80, batch=16, warmup=5, evaluate_every=20)
@@ -65,6 +66,23 @@ def test_a_classifier_learns_behind_a_causal_model(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
     assert Classifier.load(found.save(tmp_path / "c")).classify(model, tokenizer, [], template) == []
+
+
+@pytest.mark.parametrize("kind", ["bloom", "bert"])
+def test_what_a_token_sees_is_found_out(kind: str) -> None:
+    """Neither says of itself whether it is causal; what decides two labels stands in the first word, and is learnt."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    sizes = {"bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2}, "bert": SMALL}[kind]
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes, initializer_range=0.3)
+    model = AutoModel.from_config(config).train()
+    assert headed(model, tokenizer, 0, 2).both_ways == (kind == "bert")
+    assert all(module.training for module in model.modules())
+    data = [Example(f"{i}", {"text": f"{'no' if i % 2 else 'yes'}{' and' * (i // 2)}"}, f"{i % 2}") for i in range(16)]
+    settings = replace(LEARN, steps=40, batch=8)
+    found = train_classifier(PTuningV2(2), model, tokenizer, data, TEMPLATE, dev=data, training=settings)
+    assert found.made["dev"]["score"] == 1
+    assert found.made["dev"]["loss"] < 0.1
 
 
 @pytest.mark.parametrize("method", [PTuningV2(4), PrefixTuning(4, inner=8)], ids=str)
@@ -126,8 +144,8 @@ def test_a_batch_that_is_read_first_by_hand() -> None:
 
 
 def test_what_cannot_be_trained_is_refused(taught: Path, tokenizer: Any, tiny_model: Path, tmp_path: Path) -> None:
-    """Soft tokens, one label, an unknown one, a text without room, an encoder with a decoder, one without a cache."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    """Soft tokens, one label, an unknown one, a text without room, an encoder with a decoder, what takes no prefix."""
+    from transformers import AutoModelForSeq2SeqLM
 
     model, data = AutoModel.from_pretrained(taught), examples("topic")[:8]
     with pytest.raises(UserError, match=r"trained with keys and values .* got PromptTuning"):
@@ -142,11 +160,11 @@ def test_what_cannot_be_trained_is_refused(taught: Path, tokenizer: Any, tiny_mo
     pair = AutoModelForSeq2SeqLM.from_pretrained(make_pair("t5", tiny_model, tmp_path / "pair"))
     with pytest.raises(UserError, match="is an encoder with a decoder; train a prompt of label words"):
         train_classifier(PTuningV2(4), pair, tokenizer, data, TEMPLATE, ["one", "two"])
-    distil = AutoModel.from_config(
-        AutoConfig.for_model("distilbert", vocab_size=200, dim=32, n_layers=2, n_heads=2, hidden_dim=64)
-    )
-    with pytest.raises(Unsupported, match="DistilBertModel takes no keys and values"):
-        train_classifier(PTuningV2(4, init="zero"), distil, tokenizer, data, TEMPLATE, ["one", "two"])
+    distil = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    for kind, sizes in (("distilbert", distil), ("openai-gpt", {"n_embd": 32, "n_layer": 2, "n_head": 2})):
+        model = AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=200, **sizes))
+        with pytest.raises(Unsupported, match=r"(DistilBert|OpenAIGPT)Model takes no keys and values"):
+            train_classifier(PTuningV2(4), model, tokenizer, data, TEMPLATE, ["one", "two"])
 
 
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
