@@ -6,17 +6,15 @@ No pickle: what comes from others is loaded without running any of it.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from templates.errors import DataError, StorageError, Unsupported, UserError
 from templates.soft.base import Base
-from templates.soft.prompt import Prefix, SoftPrompt, Trained
+from templates.soft.prompt import Array, Prefix, SoftPrompt, Trained
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "icl_prompt.json"
 TUNED, MERGED = "icl_tuned.json", "merged"  # notes of a tuned model; in an adapter's folder, the whole model with it
@@ -31,9 +29,8 @@ def write(prompt: Trained, folder: Path) -> Path:
 
     with replaced(folder) as new:
         save_file({TENSOR: prompt.vectors}, new / WEIGHTS, metadata={"format": "pt"})
-        (new / CONFIG).write_text(json.dumps(peft_config(prompt), indent=1) + "\n", encoding="utf-8")
-        notes = {"base": asdict(prompt.base), "made": dict(prompt.made)}
-        (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        write_json(new / CONFIG, peft_config(prompt))
+        write_json(new / NOTES, {"base": asdict(prompt.base), "made": dict(prompt.made)})
     return folder
 
 
@@ -93,9 +90,6 @@ def read(folder: Path) -> Trained:
         DataError: a file is missing or is not what it should be; says which, and what is wrong with it.
         Unsupported: a LLaMA-Adapter.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     if not folder.is_dir() and (aside := sorted(folder.parent.glob(f".{folder.name}.*.old"))):
         raise DataError(f"{folder} is not there: a save was killed halfway; what it held before is in {aside[-1]}")
     config = json_of(folder / CONFIG)
@@ -107,12 +101,7 @@ def read(folder: Path) -> Trained:
         )
     if kind is None:
         raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a prompt's is one of {list(KINDS)}")
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: numpy has no bfloat16
-        raise DataError(
-            f"{folder / WEIGHTS} cannot be read ({error}); save the prompt as safetensors in float32"
-        ) from error
+    tensors = tensors_in(folder / WEIGHTS)
     if TENSOR not in tensors:
         raise DataError(f"{folder / WEIGHTS} has {sorted(tensors)} and no {TENSOR!r}; it is not a prompt's")
     if (folder / NOTES).is_file():
@@ -127,7 +116,7 @@ def read(folder: Path) -> Trained:
                 f"{folder / CONFIG} has num_virtual_tokens {tokens!r}, where a number belongs; save it again"
             )
         vectors = vectors[:tokens]
-    return kind(vectors.astype(np.float32), base, made)
+    return kind(vectors, base, made)
 
 
 def peft_config(prompt: Trained) -> dict[str, Any]:
@@ -181,6 +170,26 @@ def notes_in(file: Path) -> tuple[Base, dict[str, Any]]:
         return Base(**base), made
     except (TypeError, UserError) as error:
         raise DataError(f"{file} does not say which model it is for: {error}; make it anew") from error
+
+
+def tensors_in(file: Path) -> dict[str, Array]:
+    """The tensors in the file, by their names.
+
+    Raises:
+        DataError: no file, no safetensors, or of a type that numpy does not have; says which.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # numpy has no bfloat16, no float8
+        raise DataError(f"{file} cannot be read ({error}); save it again as safetensors in float32") from error
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write it for `json_of`."""
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def json_of(path: Path) -> dict[str, Any]:

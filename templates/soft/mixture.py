@@ -3,7 +3,6 @@
 Dimensions: J prompts, L labels.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from templates.errors import DataError, UserError
-from templates.soft.folder import MIXTURE, json_of, replaced, write
+from templates.soft.folder import MIXTURE, json_of, replaced, write, write_json
 from templates.soft.prompt import SoftPrompt
 
 Array = npt.NDArray[np.float64]
@@ -75,8 +74,7 @@ class Mixture:
         with replaced(Path(path)) as new:
             for number, prompt in enumerate(self.prompts):
                 write(prompt, new / str(number))
-            said = {"weights": list(self.weights), "made": dict(self.made)}
-            (new / MIXTURE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            write_json(new / MIXTURE, {"weights": list(self.weights), "made": dict(self.made)})
         return Path(path)
 
     @classmethod

@@ -1,6 +1,5 @@
 """Notes beside what a baseline wrote: which method, of which model, from what data, how good, how many weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from templates.errors import DataError
 from templates.soft.base import Base
-from templates.soft.folder import MERGED, TUNED, json_of, notes_in
+from templates.soft.folder import MERGED, TUNED, json_of, notes_in, write_json
 
 NOTES, KINDS = TUNED, ("adapter", "model", "probe")
 
@@ -34,7 +33,7 @@ class Notes:
 
 def write_notes(notes: Notes, folder: Path) -> None:
     """Put them into the folder."""
-    (folder / NOTES).write_text(json.dumps(asdict(notes), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / NOTES, asdict(notes))
 
 
 def read_notes(folder: Path) -> Notes:

@@ -19,7 +19,7 @@ from templates.soft.baselines.tuned import wordless
 from templates.soft.batches import states
 from templates.soft.dev import Dev
 from templates.soft.families import frozen_of
-from templates.soft.folder import replaced
+from templates.soft.folder import replaced, tensors_in
 from templates.soft.frozen import Frozen
 from templates.soft.made import cost, made_of, worth
 from templates.soft.regression import regression
@@ -91,14 +91,11 @@ class Probe:
         Raises:
             DataError: no such folder, or not a probe's.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         notes = read_notes(Path(path))
+        tensors = tensors_in(Path(path) / FILE)
         try:
-            tensors = load_file(Path(path) / FILE)
             return cls(tensors["weights"], tensors["bias"], tuple(notes.made["labels"]), notes.base, notes.made)
-        except (OSError, SafetensorError, KeyError) as error:
+        except KeyError as error:
             raise DataError(f"{Path(path) / FILE} is not a probe's ({error!r}); make it again") from error
 
 

@@ -3,7 +3,6 @@
 Dimensions: M adapted layers, the topmost ones; P soft tokens, H hidden, A heads of attention, L layers.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from templates.errors import DataError, Unsupported, UserError
 from templates.soft.base import Base
-from templates.soft.folder import CONFIG, NOTES, WEIGHTS, json_of, notes_in, replaced
+from templates.soft.folder import CONFIG, NOTES, WEIGHTS, json_of, notes_in, replaced, tensors_in, write_json
 
 Array = npt.NDArray[Any]  # float32, once an adapter holds it
 
@@ -111,9 +110,8 @@ class GatedPrompt:
         }
         with replaced(Path(path)) as new:
             save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-            (new / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-            notes = {"base": asdict(self.base), "made": dict(self.made)}
-            (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+            write_json(new / CONFIG, config)
+            write_json(new / NOTES, {"base": asdict(self.base), "made": dict(self.made)})
         return Path(path)
 
     @classmethod
@@ -126,15 +124,12 @@ class GatedPrompt:
         Raises:
             DataError: no such folder, or not an adapter's.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(path)
         config = json_of(folder / CONFIG)
         if config.get("peft_type") != KIND:
             raise DataError(f"{folder / CONFIG} is of type {config.get('peft_type')!r}; a LLaMA-Adapter's is {KIND!r}")
+        tensors = tensors_in(folder / WEIGHTS)
         try:
-            tensors = load_file(folder / WEIGHTS)
             found = {
                 match["layer"] + match["part"]: one for name, one in tensors.items() if (match := _NAME.search(name))
             }
@@ -147,7 +142,7 @@ class GatedPrompt:
                 name = str(config["base_model_name_or_path"])
                 own = Base(name, layers[-1] + 1, prompts.shape[2], heads=gates.shape[1])
                 made = {"method": KIND}
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise DataError(f"{folder / WEIGHTS} is not a LLaMA-Adapter's ({error!r}); save it again") from error
         adapter = cls(prompts, gates, own, made)
         return replace(adapter, base=replace(own, name=base, weights="")) if base else adapter

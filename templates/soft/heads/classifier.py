@@ -3,7 +3,6 @@
 Dimensions: N examples, H hidden, C labels.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from templates.errors import DataError, UserError
-from templates.soft.folder import json_of, replaced
+from templates.soft.folder import json_of, replaced, tensors_in, write_json
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Labelled
 from templates.template import Template
@@ -88,8 +87,7 @@ class Classifier:
         with replaced(Path(path)) as new:
             self.prefix.save(new)
             save_file({"weights": self.weights, "bias": self.bias}, new / WEIGHTS)
-            notes = {"labels": list(self.labels), "made": dict(self.made)}
-            (new / NOTES).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+            write_json(new / NOTES, {"labels": list(self.labels), "made": dict(self.made)})
         return Path(path)
 
     @classmethod
@@ -102,9 +100,6 @@ class Classifier:
         Raises:
             DataError: no such folder, or not a classifier's.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         prefix, notes = Prefix.load(path, base), json_of(Path(path) / NOTES)
         labels, made = notes.get("labels"), notes.get("made")
         if not (isinstance(labels, list) and all(isinstance(one, str) for one in labels) and isinstance(made, dict)):
@@ -112,8 +107,8 @@ class Classifier:
                 f"{Path(path) / NOTES} has labels {labels!r} and made {made!r}; a classifier's are a list of texts and "
                 "an object: train it again"
             )
+        tensors = tensors_in(Path(path) / WEIGHTS)
         try:
-            tensors = load_file(Path(path) / WEIGHTS)
             return cls(prefix, tensors["weights"], tensors["bias"], tuple(labels), made)
-        except (OSError, SafetensorError, KeyError) as error:
+        except KeyError as error:
             raise DataError(f"{Path(path) / WEIGHTS} is not a classifier's ({error!r}); train it again") from error

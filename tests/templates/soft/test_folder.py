@@ -129,9 +129,10 @@ def test_what_is_not_a_prompt_is_refused(base: Base, tmp_path: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(whole[:20])
     with pytest.raises(DataError, match=r"adapter_model\.safetensors cannot be read"):
         SoftPrompt.load(folder)
-    save_file({"prompt_embeddings": torch.ones(2, 64, dtype=torch.bfloat16)}, folder / "adapter_model.safetensors")
-    with pytest.raises(DataError, match=r"cannot be read \(.*bfloat16.*\); save the prompt as safetensors in float32"):
-        SoftPrompt.load(folder)
+    for dtype in (torch.bfloat16, torch.float8_e5m2):
+        save_file({"prompt_embeddings": torch.ones(2, 64).to(dtype)}, folder / "adapter_model.safetensors")
+        with pytest.raises(DataError, match=r"cannot be read \(.*float.*\); save it again as safetensors in float32"):
+            SoftPrompt.load(folder)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(DataError, match="is of type 'LORA'"):
         SoftPrompt.load(folder)

@@ -86,7 +86,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a Prefix, not a SoftPrompt"):
         Mixture.load(folder)
     (folder / "0" / "adapter_model.safetensors").rename(folder / "0" / "adapter_model.bin")
-    with pytest.raises(DataError, match="save the prompt as safetensors"):
+    with pytest.raises(DataError, match="save it again as safetensors"):
         Mixture.load(folder)
 
 

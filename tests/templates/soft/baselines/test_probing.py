@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from eval.worlds import labels
 from icl import Example
@@ -78,7 +79,7 @@ def test_a_probe_is_saved_and_classifies(model: Any, tokenizer: Any, template: T
 
 
 def test_what_cannot_be_probed_is_refused(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
-    """No labels, an unknown one, a strength of nothing, another model, a folder without a probe."""
+    """No labels, an unknown one, a strength of nothing, another model, files that are not a probe's."""
     with pytest.raises(UserError, match=r"tells labels apart, and template 'labels.v1' has none"):
         probe(LinearProbe(), model, tokenizer, some(4), load_template("labels.v1"))
     with pytest.raises(DataError, match="'x' has the label 'none'"):
@@ -91,6 +92,11 @@ def test_what_cannot_be_probed_is_refused(model: Any, tokenizer: Any, template: 
     with pytest.raises(UserError, match="was trained for"):
         other.classify(model, tokenizer, some(2), template)
     found.save(tmp_path / "probe")
-    (tmp_path / "probe" / "probe.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(DataError, match="is not a probe's"):
+    file = tmp_path / "probe" / "probe.safetensors"
+    for name, dtype, message in (("bias", torch.float32, "is not a probe's"), ("weights", torch.bfloat16, "bfloat16")):
+        save_file({name: torch.ones(4, 128, dtype=dtype)}, file)
+        with pytest.raises(DataError, match=rf"probe\.safetensors .*{message}"):
+            Probe.load(tmp_path / "probe")
+    file.write_bytes(b"no tensors")
+    with pytest.raises(DataError, match=r"probe\.safetensors cannot be read .*; save it again"):
         Probe.load(tmp_path / "probe")

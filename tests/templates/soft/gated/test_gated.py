@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from templates import Template
@@ -221,6 +222,10 @@ def test_what_cannot_be_is_refused(model: Any, tokenizer: Any, template: Templat
     SoftPrompt(np.ones((1, good.base.hidden)), good.base).save(tmp_path / "soft")
     with pytest.raises(DataError, match="is of type 'PROMPT_TUNING'; a LLaMA-Adapter's is 'ADAPTION_PROMPT'"):
         GatedPrompt.load(tmp_path / "soft")
-    (good.save(tmp_path / "a") / "adapter_model.safetensors").write_bytes(b"none")
-    with pytest.raises(DataError, match="is not a LLaMA-Adapter's"):
+    file = good.save(tmp_path / "a") / "adapter_model.safetensors"
+    save_file({"layers.1.self_attn.adaption_gate": torch.ones(1)}, file)
+    with pytest.raises(DataError, match=r"is not a LLaMA-Adapter's \(KeyError\('1prompt'\)\)"):
+        GatedPrompt.load(tmp_path / "a")
+    file.write_bytes(b"none")
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors cannot be read .*; save it again"):
         GatedPrompt.load(tmp_path / "a")

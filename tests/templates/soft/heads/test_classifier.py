@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from eval.worlds import labels
@@ -168,7 +169,7 @@ def test_what_cannot_be_trained_is_refused(taught: Path, tokenizer: Any, tiny_mo
 
 
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
-    """Weights of another shape, numbers that are none, a folder without a head."""
+    """Weights of another shape, numbers that are none, a folder without a head, or with one that numpy cannot read."""
     base = Base("m", 1, hidden=2, kv_heads=1, head_size=1)
     prefix = Prefix(np.ones((1, 2)), base)
     good = Classifier(prefix, np.ones((2, 2), np.float32), np.ones(2, np.float32), ("a", "b"))
@@ -182,6 +183,13 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has labels 'ab' and made \{\}; a classifier's are a list of texts"):
         Classifier.load(tmp_path / "c")
     notes.write_text(whole)
-    (tmp_path / "c" / "head.safetensors").unlink()
-    with pytest.raises(DataError, match="is not a classifier's"):
+    head = tmp_path / "c" / "head.safetensors"
+    save_file({"weights": torch.ones(2, 2), "bias": torch.ones(2, dtype=torch.bfloat16)}, head)
+    with pytest.raises(DataError, match=r"head\.safetensors cannot be read \(.*bfloat16.*\); save it again"):
+        Classifier.load(tmp_path / "c")
+    save_file({"weights": torch.ones(2, 2)}, head)
+    with pytest.raises(DataError, match=r"is not a classifier's \(KeyError\('bias'\)\)"):
+        Classifier.load(tmp_path / "c")
+    head.unlink()
+    with pytest.raises(DataError, match=r"head\.safetensors cannot be read"):
         Classifier.load(tmp_path / "c")
