@@ -20,6 +20,13 @@ from templates.soft.base import Base
 Array = npt.NDArray[Any]  # float32, once a prompt holds it
 
 
+def kept(numbers: npt.ArrayLike) -> Array:
+    """A copy of the numbers in float32 that nothing can change: what was checked stays so, as do digests."""
+    copy = np.array(numbers, dtype=np.float32, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
 @dataclass(frozen=True, eq=False)
 class Trained(ABC):
     """What all trained prompts have in common. Two are equal when their numbers are.
@@ -36,7 +43,7 @@ class Trained(ABC):
 
     def __post_init__(self) -> None:
         """Refuse what is not a matrix of finite numbers as wide as it should be."""
-        vectors = np.array(self.vectors, dtype=np.float32, order="C")  # a copy: digests are of what stays
+        vectors = kept(self.vectors)
         if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != self.width:  # noqa: PLR2004 - a matrix
             raise UserError(
                 f"a {type(self).__name__} for {self.base.name!r} has shape [tokens, {self.width}], got "
@@ -46,7 +53,6 @@ class Trained(ABC):
             raise UserError(
                 f"a {type(self).__name__} holds finite numbers, and {(~np.isfinite(vectors)).sum()} are not"
             )
-        vectors.flags.writeable = False
         object.__setattr__(self, "vectors", vectors)
 
     @property

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from templates.errors import DataError, Unsupported, UserError
 from templates.soft.base import Base
 from templates.soft.folder import CONFIG, NOTES, WEIGHTS, json_of, notes_in, replaced, tensors_in, write_json
-
-Array = npt.NDArray[Any]  # float32, once an adapter holds it
+from templates.soft.prompt import Array, kept
 
 KIND = "ADAPTION_PROMPT"  # as PEFT calls it
 _NAME = re.compile(r"layers\.(?P<layer>\d+)\.self_attn\.adaption_(?P<part>prompt|gate)$")
@@ -43,7 +41,7 @@ class GatedPrompt:
 
     def __post_init__(self) -> None:
         """Refuse other shapes, and what is not finite."""
-        prompts, gates = (np.ascontiguousarray(one, dtype=np.float32) for one in (self.prompts, self.gates))
+        prompts, gates = kept(self.prompts), kept(self.gates)
         base, shape = self.base, prompts.shape
         good = len(shape) == 3 and min(shape) > 0 and shape[0] <= base.layers and shape[2] == base.hidden  # noqa: PLR2004
         if not good or gates.shape not in {(shape[0], 1), (shape[0], base.heads)}:
@@ -53,9 +51,8 @@ class GatedPrompt:
             )
         if not (np.isfinite(prompts).all() and np.isfinite(gates).all()):
             raise UserError(f"a GatedPrompt holds finite numbers, and those for {base.name!r} are not all")
-        for name, one in (("prompts", prompts), ("gates", gates)):
-            one.flags.writeable = False
-            object.__setattr__(self, name, one)
+        object.__setattr__(self, "prompts", prompts)
+        object.__setattr__(self, "gates", gates)
 
     @property
     def vectors(self) -> Array:
@@ -134,8 +131,8 @@ class GatedPrompt:
                 match["layer"] + match["part"]: one for name, one in tensors.items() if (match := _NAME.search(name))
             }
             layers = sorted(int(name.removesuffix("gate")) for name in found if name.endswith("gate"))
-            prompts = np.concatenate([found[f"{layer}prompt"] for layer in layers]).astype(np.float32)
-            gates = np.stack([found[f"{layer}gate"] for layer in layers]).astype(np.float32)
+            prompts = np.concatenate([found[f"{layer}prompt"] for layer in layers])
+            gates = np.stack([found[f"{layer}gate"] for layer in layers])
             if (folder / NOTES).is_file():
                 own, made = notes_in(folder / NOTES)
             else:

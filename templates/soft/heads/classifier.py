@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from templates.errors import DataError, UserError
 from templates.soft.folder import json_of, replaced, tensors_in, write_json
-from templates.soft.prompt import Prefix
+from templates.soft.prompt import Prefix, kept
 from templates.soft.rows import Labelled
 from templates.template import Template
 
@@ -42,6 +42,8 @@ class Classifier:
 
     def __post_init__(self) -> None:
         """Refuse a classifier of other labels, of another model, or of numbers that are none."""
+        object.__setattr__(self, "weights", kept(self.weights))
+        object.__setattr__(self, "bias", kept(self.bias))
         wanted = (len(self.labels), self.prefix.base.hidden)
         if self.weights.shape != wanted or self.bias.shape != wanted[:1]:
             raise UserError(

@@ -79,7 +79,7 @@ def train_classifier(
         **run_notes(run, method, template, examples, dev),
         **cost(found.numel(), run.size, frozen.size),
     }
-    return Classifier(Prefix(vectors, frozen.base, made), weights.copy(), bias.copy(), known, made)
+    return Classifier(Prefix(vectors, frozen.base, made), weights, bias, known, made)
 
 
 def labels_of(examples: Sequence[Labelled], template: Template, labels: Sequence[str]) -> tuple[str, ...]:

@@ -192,6 +192,19 @@ def test_no_backend_can_serve_it(model: Any, template: Template, tmp_path: Path)
         SoftPrompt.load(adapter.save(tmp_path / "a"))
 
 
+def test_numbers_are_its_own(model: Any) -> None:
+    """What is done to the arrays that it was made of changes nothing of it; its own cannot be written to."""
+    base = base_of(model.name_or_path, model.config)
+    prompts, gates = np.ones((1, 2, base.hidden), np.float32), np.ones((1, 1), np.float32)
+    adapter = GatedPrompt(prompts, gates, base)
+    digest = adapter.digest
+    prompts[:], gates[:] = np.nan, np.nan
+    assert adapter.digest == digest
+    for its in (adapter.prompts, adapter.gates):
+        with pytest.raises(ValueError, match="read-only"):
+            its[:] = 0
+
+
 def test_prompts_are_trained_elsewhere(model: Any, tokenizer: Any, template: Template) -> None:
     """`train` gives what stands in a prompt, and says so."""
     with pytest.raises(UserError, match=r"LlamaAdapter trains a GatedPrompt, which .* cannot take here"):

@@ -168,6 +168,20 @@ def test_what_cannot_be_trained_is_refused(taught: Path, tokenizer: Any, tiny_mo
             train_classifier(PTuningV2(4), model, tokenizer, data, TEMPLATE, ["one", "two"])
 
 
+def test_numbers_are_its_own() -> None:
+    """What is done to the arrays that it was made of changes nothing of it; its own are float32 and read-only."""
+    weights, bias = np.ones((2, 2)), np.ones(2, np.float32)
+    made = Classifier(
+        Prefix(np.ones((1, 2)), Base("m", 1, hidden=2, kv_heads=1, head_size=1)), weights, bias, ("a", "b")
+    )
+    weights[:], bias[:] = np.nan, np.nan
+    for its in (made.weights, made.bias):
+        assert (its == 1).all()
+        assert its.dtype == np.float32
+        with pytest.raises(ValueError, match="read-only"):
+            its[:] = 0
+
+
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     """Weights of another shape, numbers that are none, a folder without a head, or with one that numpy cannot read."""
     base = Base("m", 1, hidden=2, kv_heads=1, head_size=1)
