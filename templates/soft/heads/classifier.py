@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from templates.errors import DataError, UserError
 from templates.soft.folder import json_of, replaced, tensors_in, write_json
-from templates.soft.prompt import Prefix, kept
+from templates.soft.prompt import Array, Prefix, kept
 from templates.soft.rows import Labelled
 from templates.template import Template
-
-Array = npt.NDArray[np.float32]
 
 WEIGHTS, NOTES = "head.safetensors", "icl_classifier.json"
 
