@@ -10,6 +10,7 @@ from torch import Tensor
 from templates.errors import UserError
 from templates.soft.baselines.tuned import wordless
 from templates.soft.dev import Judge
+from templates.soft.families import frozen_of
 from templates.soft.frozen import Frozen
 from templates.soft.gated.attention import attending, attentions
 from templates.soft.gated.method import LlamaAdapter
@@ -70,6 +71,7 @@ def train_adapter(
         Diverged: the loss is not a number; says what to lower. The last checkpoint is good.
         RunMismatch: the folder has the checkpoint of another training.
         Unsupported: a model whose attention is another.
+        UserError: a template with soft slots, or a model without an output layer.
     """
     settings = training or Training()
     wordless(method, template, examples)
@@ -79,7 +81,7 @@ def train_adapter(
             "out; train it without, in smaller batches"
         )
     attentions(model)  # refuses other models before anything is computed
-    plain = Frozen(model, tokenizer)
+    plain = frozen_of(model, tokenizer)
     with plain.held():
         module = method.module(plain, settings.seed).to(plain.device)
         frozen = Attending(model, tokenizer, module)

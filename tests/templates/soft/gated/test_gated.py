@@ -212,7 +212,7 @@ def test_prompts_are_trained_elsewhere(model: Any, tokenizer: Any, template: Tem
 
 
 def test_what_cannot_be_is_refused(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
-    """Numbers that mean nothing, too many layers, another model, other attention, other shapes, other folders."""
+    """Numbers that mean nothing, too many layers, other models, no words, other attention, other shapes and folders."""
     with pytest.raises(UserError, match="needs tokens ≥ 1 and layers ≥ 1, got 0 and None"):
         LlamaAdapter(0)
     with pytest.raises(UserError, match=r"init is one of vocabulary, text, random, got 'zero'"):
@@ -227,6 +227,8 @@ def test_what_cannot_be_is_refused(model: Any, tokenizer: Any, template: Templat
     neox = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", vocab_size=50, n_layer=1, n_embd=8, n_head=2))
     with pytest.raises(Unsupported, match="is a gpt2 model, and LLaMA-Adapter is known for llama, mistral"):
         train_adapter(LlamaAdapter(), neox, tokenizer, some(4), template, training=FEW)
+    with pytest.raises(UserError, match="is a LlamaModel; load it with AutoModelForCausalLM"):
+        train_adapter(LlamaAdapter(), model.base_model, tokenizer, some(4), template, training=FEW)
     good = drawn(model)
     with pytest.raises(UserError, match=r"gates \[layers, 1 or \d+\], got"):
         replace(good, gates=np.zeros((1, 7)))
