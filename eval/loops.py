@@ -83,10 +83,11 @@ def tried(loop: Loop, method: Any, lesson: Lesson, training: Training) -> tuple[
         folder=lesson.folder,
         loop=loop,
     )
-    table = Table("init", "rate", "dev")
-    for trial in trials:
-        table.add_row(getattr(trial.method, "init", ""), f"{trial.rate:.3g}", str(trial.dev or "diverged"))
-    show(table, aside=True)
+    if devices().first:  # all of them found the same
+        table = Table("init", "rate", "dev")
+        for trial in trials:
+            table.add_row(getattr(trial.method, "init", ""), f"{trial.rate:.3g}", str(trial.dev or "diverged"))
+        show(table, aside=True)
     return trials[0].method, replace(training, rate=trials[0].rate)
 
 

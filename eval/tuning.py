@@ -196,7 +196,13 @@ def _verbalizer(labels: str, examples: "Sequence[Example]") -> "Verbalizer":
             {label: [label] for label in sorted({str(e.answer) for e in examples if e.answer is not None})}
         )
     pairs = [part.partition("=") for part in labels.split(",")]
-    return Verbalizer({label.strip(): (words or label).strip().split("|") for label, _, words in pairs})
+    said: dict[str, list[str]] = {}
+    for label, words in ((label.strip(), (words or label).strip().split("|")) for label, _, words in pairs):
+        if label in said:
+            once = "|".join(dict.fromkeys([*said[label], *words]))
+            raise UserError(f"--labels names {label!r} twice; write {label}={once}")
+        said[label] = words
+    return Verbalizer(said)
 
 
 def _model(model: str, dtype: str, device: str | None, method: Any, *, headless: bool) -> tuple[Any, Any]:

@@ -7,15 +7,20 @@ import pytest
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
+from eval import loops
 from eval.cli import app
 from eval.evaluating import evaluate_command
 from eval.listed import in_folder
 from eval.tuning import tune_command
 from icl.tiny import TINY
+from templates import load_template
 from templates.errors import Unsupported, UserError
-from templates.soft import SoftPrompt
+from templates.soft import PromptTuning, SoftPrompt, Training, train
+from templates.soft.dev import Dev
+from templates.soft.devices import Devices
 from templates.soft.gated import GatedPrompt
 from templates.soft.heads import Classifier
+from templates.soft.trials import Trial
 from tests.eval.test_tuning import LABELS, SHORT
 from tests.masked import examples, make_masked
 
@@ -107,6 +112,30 @@ def test_options_that_mean_nothing_for_a_method_are_refused(
     """In one sentence, which says for what they are."""
     with pytest.raises(UserError, match=message):
         tune_command(method, tmp_path / "p", **SUMMED, **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("pos=great,pos=good,neg=bad", r"names 'pos' twice; write pos=great\|good$"),
+        ("yes,no, yes", "names 'yes' twice; write yes=yes$"),
+    ],
+)
+def test_a_label_is_named_once(labels: str, message: str, tmp_path: Path) -> None:
+    """Words that came first would be lost; how to write all of them is said."""
+    with pytest.raises(UserError, match=message):
+        tune_command("prompt-tuning", tmp_path / "p", task="labels", labels=labels, limit=8)
+
+
+def test_trials_are_shown_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of several processes that train together the first one shows the table of what all of them found."""
+    trials = [Trial(PromptTuning(), 0.3, Dev(0.5, 1.0))]
+    monkeypatch.setattr(loops, "run_trials", lambda *_, **__: trials)
+    lesson = loops.Lesson((None, None), [], [], load_template("labels.v1"), "labels", Path())
+    for rank in (0, 1):
+        monkeypatch.setattr(loops, "devices", lambda rank=rank: Devices(2, rank))
+        assert loops.tried(train, PromptTuning(), lesson, Training())[1].rate == 0.3
+        assert ("0.3" in capsys.readouterr().err) == (rank == 0)
 
 
 def test_what_is_solved_takes_no_steps(tmp_path: Path) -> None:
