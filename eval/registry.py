@@ -84,7 +84,9 @@ def build(kind: str, name: str, *values: Any, **params: Any) -> Any:
         signature(make).bind(*values, **params)
     except TypeError as error:
         takes = [parameter for parameter in signature(make).parameters if parameter != "self"]
-        raise UserError(f"{_ONE[kind]} {name!r}: {error}; it takes {', '.join(takes) or 'nothing'}") from error
+        others = [key for key in params if key not in takes]
+        wrong = f"no {', no '.join(others)} there" if others else str(error)
+        raise UserError(f"{_ONE[kind]} {name!r}: {wrong}; it takes {', '.join(takes) or 'nothing'}") from error
     hints = get_type_hints(make.__init__)
     for key, value in params.items():
         if not _fits(value, hints.get(key)):

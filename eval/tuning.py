@@ -12,15 +12,10 @@ from templates.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eval.listed import Listed
     from icl.example import Example
     from templates.template import Template
     from templates.verbalizer import Verbalizer
 
-_IN_PYTHON = {
-    "Classifier": 'Classifier.load("{}").classify(model, tokenizer, examples, template)',
-    "GatedPrompt": 'with applied(GatedPrompt.load("{}"), model)',
-}
 _DEV = 8  # one example in so many is kept for the dev set, where none is given
 
 
@@ -41,7 +36,9 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         typer.Option(help='What answers may be: "pos=great|good,neg=bad", "yes,no", or "data" for those of the data.'),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first examples.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Soft tokens, where the template has no slots.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Soft tokens, where the template has no slots; 20, of llama-adapter 10.")
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="Of p-tuning: mlp or lstm.")] = None,
     inner: Annotated[
         int | None, typer.Option(min=0, help="Of prefix-tuning: width of the MLP behind the prefix; 0 for none.")
@@ -54,7 +51,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     ] = False,
     layers: Annotated[int | None, typer.Option(min=1, help="Of llama-adapter: how many of the topmost.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of LoRA's matrices.")] = None,
-    init: Annotated[str | None, typer.Option(help="What the prompt begins with: labels, vocabulary, text, …")] = None,
+    init: Annotated[str | None, typer.Option(help="What it begins with: labels, vocabulary, text, uniform, …")] = None,
     text: Annotated[str | None, typer.Option(help="For --init text.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the optimizer, at the most.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows that run at once.")] = None,
@@ -90,9 +87,11 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from dataclasses import replace
 
     from eval.evaluating import bundled
+    from eval.next_step import found_at, next_step
     from eval.prompts import table
     from eval.registry import build
     from templates.soft import Training
+    from templates.soft.checkpoint import FILE
     from templates.soft.folder import check_place
 
     given: dict[str, Any] = {
@@ -127,14 +126,22 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     from eval.loops import Lesson, loop_of, trained, tried  # loads torch: slips above are told at once
 
-    loop = loop_of(made, classifier=classifier)
+    loop, checkpoints = loop_of(made, classifier=classifier), out.with_name(f"{out.name}.training")
     learnt, judged = _examples(task, train, dev, limit)
     worded = _worded(task, template)
     if labels:
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
+    if tokens and worded.soft_tokens not in {0, tokens}:
+        raise UserError(
+            f"template {worded.name!r} has slots for {worded.soft_tokens} soft tokens, and --tokens says {tokens}; "
+            "leave it out, or change the slots"
+        )
     with interruptible(out):
-        loaded = _model(model or bundled(None), dtype, device, made, headless=classifier)
-        lesson = Lesson(loaded, learnt, judged, worded, train or str(task), out.with_name(f"{out.name}.training"))
+        model = model or bundled(None)
+        if (checkpoints / FILE).is_file():
+            typer.echo(f"going on from {checkpoints}", err=True)
+        loaded = _model(model, dtype, device, made, headless=classifier)
+        lesson = Lesson(loaded, learnt, judged, worded, train or str(task), checkpoints)
         if auto:
             made, settings = tried(loop, made, lesson, settings)
         listed = trained(loop, made, lesson, settings, out)
@@ -142,20 +149,9 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         typer.echo(json.dumps(listed.described(), indent=1, default=str))
         return
     show(table([listed]))
-    where = f"--template {template} " if template else ""
-    if how := _run_by(listed, f"icl eval {task or 'TASK'} {where}-k 0", model or "icl-tiny"):
-        typer.echo(f"\n{how}")
-
-
-def _run_by(listed: "Listed", command: str, model: str) -> str:
-    """The command that evaluates it; where none does, who runs it."""
-    if listed.kind in _IN_PYTHON:
-        return f"no backend runs it; in Python: {_IN_PYTHON[listed.kind].format(listed.path)}, see docs/soft_prompts.md"
-    if listed.base.task != "CAUSAL_LM":
-        return "backends run causal models alone; this one runs in transformers, its adapter or prompt in PEFT"
-    if listed.model:
-        return f"{command} --model {listed.model} --out runs/…"
-    return f"{command} --soft-prompt {listed.path} --model {model} --out runs/…" if "tokens" in listed.own else ""
+    if listed.shown.dev and listed.made["steps"]:
+        typer.echo(found_at(listed, settings.steps, judged))
+    typer.echo(f"\n{next_step(listed, model, task, template, labels)}")
 
 
 def _said(options: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +167,7 @@ def _examples(
     from icl.loading import load_examples
 
     if (train is None) == (task is None):
-        raise UserError("say what to learn: --train FILE, or --task NAME for a task's own pool")
+        raise UserError("say what to learn, once: --train FILE, or --task NAME for a task's own pool")
     examples = load_examples(train, limit=limit) if train else find("tasks", str(task)).load_pool(None, limit)
     if dev is not None:
         return examples, load_examples(dev)

@@ -20,7 +20,7 @@ from templates.identity import model_identity
 from templates.prompt import Prompt, soft_prompts
 from templates.tokens import Encoded, begun, encode, split
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OUTPUTS = 2**27  # numbers in the distributions over the vocabulary that are there at once: 0.5 GiB in float32
 
 
@@ -57,8 +57,8 @@ class Transformers:
                 f"a model needs max_batch_tokens ≥ 1, kv_cache_gib > 0 and max_model_len ≥ 1, got "
                 f"{self.max_batch_tokens}, {self.kv_cache_gib} and {self.max_model_len}"
             )
-        if self.dtype not in _DTYPES:
-            raise UserError(f"dtype is one of {', '.join(_DTYPES)}, got {self.dtype!r}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype is one of {', '.join(DTYPES)}, got {self.dtype!r}")
         self._worker = Worker(self._limits)
 
     @cached_property
