@@ -1,4 +1,4 @@
-"""What a folder of something trained holds, as it is listed: prompts, classifiers, adapters, tuned models."""
+"""What a folder of something trained holds, as it is listed: prompts, mixtures, classifiers, adapters, tuned models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.config import explained
 from templates.errors import DataError
-from templates.soft import Base, Trained
+from templates.soft import Base, Mixture, Trained
 from templates.soft.baselines.folder import read_notes
-from templates.soft.folder import CONFIG, TUNED, json_of
+from templates.soft.folder import CONFIG, MIXTURE, TUNED, json_of
 from templates.soft.gated.value import KIND, GatedPrompt
 from templates.soft.heads.classifier import NOTES as CLASSIFIER
 from templates.soft.heads.classifier import Classifier
@@ -47,7 +47,7 @@ class Listed:
 
     Args:
         path: the folder.
-        kind: SoftPrompt, Prefix, Classifier, GatedPrompt, adapter, model or probe.
+        kind: SoftPrompt, Prefix, Mixture, Classifier, GatedPrompt, adapter, model or probe.
         base: the model that it is for, or was made of.
         made: how.
         weights: how many were trained.
@@ -102,6 +102,12 @@ def _tuned(path: Path) -> Listed:
 
 
 def _prompt(path: Path) -> Listed:
+    if (path / MIXTURE).is_file():
+        mixture = Mixture.load(path)
+        weights = sum(one.vectors.size for one in mixture.prompts) + len(mixture)
+        own = {"prompts": len(mixture), "tokens": sum(map(len, mixture.prompts)), "shares": list(mixture.weights)}
+        base = mixture.prompts[0].base
+        return Listed(path, Mixture.__name__, base, mixture.made, weights, {**own, "digest": mixture.digest})
     if (path / CLASSIFIER).is_file():
         one = Classifier.load(path)
         weights = one.prefix.vectors.size + one.weights.size + one.bias.size

@@ -91,9 +91,12 @@ def table(found: "Sequence[Listed]") -> Any:
     for one in found:
         made = one.shown
         judged = f"{made.dev.score:.1%} of {made.dev_examples}, loss {made.dev.loss:.3f}" if made.dev else ""
+        several = f"{one.own['prompts']:,} prompts, " if "prompts" in one.own else ""
         tokens = f"{one.own['tokens']:,} tokens, " if "tokens" in one.own else ""
         head = f"a classifier of {len(one.own['labels'])} labels, " if "labels" in one.own else ""
-        trained = f"{tokens}{head}{one.weights:,} weights" + (f" ({_percent(made.share)})" if made.share else "")
+        trained = f"{several}{tokens}{head}{one.weights:,} weights" + (
+            f" ({_percent(made.share)})" if made.share else ""
+        )
         data = ", ".join([made.data] * bool(made.data) + [f"{made.examples:,} examples"] * bool(made.examples))
         cells = (str(one.path), Path(one.base.name).name, made.method, data, trained, judged)
         shown.add_row(*map(Text, cells))  # as they are: brackets in a path are no markup
@@ -107,12 +110,20 @@ def _percent(share: float) -> str:
 
 
 def _found(folder: Path) -> "list[Listed]":
-    """In the folder and below; another kind of adapter, or a broken one, is named, and the others are shown."""
+    """In the folder and below; another kind of adapter, or a broken one, is named, and the others are shown.
+
+    Not those within a mixture, nor what a save that was killed left in a hidden folder.
+    """
     from eval.listed import in_folder
-    from templates.soft.folder import CONFIG, TUNED
+    from templates.soft.folder import CONFIG, MIXTURE, TUNED
 
     found = []
-    for path in sorted({file.parent for name in (CONFIG, TUNED) for file in folder.rglob(name)}):
+    paths = {file.parent for name in (CONFIG, MIXTURE, TUNED) for file in folder.rglob(name)}
+    mixtures = {path for path in paths if (path / MIXTURE).is_file()}
+    for path in sorted(paths):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not mixtures.isdisjoint(path.parents):
+            continue
         try:
             found.append(in_folder(path))
         except UserError as error:

@@ -78,9 +78,12 @@ class Mixture:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Mixture":
+    def load(cls, path: str | Path, base: str | None = None) -> "Mixture":
         """What `save` wrote.
 
+        Args:
+            path: the folder.
+            base: see `Trained.load`.
         Raises:
             DataError: no such folder, or not a mixture's; says what is wrong with it.
         """
@@ -95,10 +98,10 @@ class Mixture:
             raise DataError(f"{file} has weights {weights!r}; a mixture's are a list of numbers, one for each prompt")
         if not isinstance(made, dict):
             raise DataError(f"{file} has made {made!r}; it is an object")
-        prompts = [SoftPrompt.load(Path(path) / str(number)) for number in range(len(weights))]
+        prompts = [SoftPrompt.load(Path(path) / str(number), base) for number in range(len(weights))]
         try:
             return cls(prompts, weights, made)
-        except UserError as error:
+        except (UserError, OverflowError) as error:  # a whole number in JSON has any size
             raise DataError(f"{path} is not a mixture: {error}") from error
 
 

@@ -9,7 +9,7 @@ from eval import models
 from eval.listed import in_folder
 from eval.prompts import prompts_command, with_nearest
 from icl.tiny import NAME, TINY
-from templates.soft import Base, Prefix, SoftPrompt, base_of
+from templates.soft import Base, Mixture, Prefix, SoftPrompt, base_of
 from templates.soft.gated import GatedPrompt
 from templates.soft.heads import Classifier
 from tests.eval.command import icl
@@ -101,6 +101,36 @@ def test_classifiers_and_adapters_are_listed(
     monkeypatch.setenv("COLUMNS", "200")
     prompts_command(tmp_path)
     assert "3 tokens, a classifier of 2 labels, 34 weights" in capsys.readouterr().out
+
+
+def test_a_mixture_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dev score is shown once, and none of its prompts; one of those is found when its own folder is asked for."""
+    prompts = [SoftPrompt(np.full((tokens, 4), tokens), BASE, {"method": "MixedPrompts"}) for tokens in (2, 3)]
+    folder = Mixture(prompts, [0.25, 0.75], MADE | {"method": "MixedPrompts"}).save(tmp_path / "m")
+    soft(tmp_path / "p")
+    prompts_command(tmp_path, as_json=True)
+    mixture, alone = json.loads(capsys.readouterr().out)
+    assert (mixture["path"], mixture["kind"], alone["kind"]) == (str(folder), "Mixture", "SoftPrompt")
+    assert (mixture["prompts"], mixture["tokens"], mixture["weights"]) == (2, 5, 5 * 4 + 2)
+    assert (mixture["shares"], mixture["made"]["dev"]["score"]) == ([0.25, 0.75], 0.75)
+    monkeypatch.setenv("COLUMNS", "200")
+    prompts_command(folder)
+    assert "2 prompts, 5 tokens, 22 weights (1.0 %)" in capsys.readouterr().out
+    prompts_command(folder / "1", as_json=True)
+    assert [(one["kind"], one["tokens"]) for one in json.loads(capsys.readouterr().out)] == [("SoftPrompt", 3)]
+    (folder / "icl_mixture.json").write_text("{")
+    prompts_command(folder, as_json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out) == []
+    assert f"warning: {folder / 'icl_mixture.json'} is not JSON" in said.err
+
+
+def test_what_a_killed_save_left_is_not_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hidden folder beside the prompt is passed over; one above the folder that is asked for is no matter."""
+    soft(tmp_path / ".all" / ".p.123.new" / "0")
+    soft(tmp_path / ".all" / "p")
+    prompts_command(tmp_path / ".all", as_json=True)
+    assert [one["path"] for one in json.loads(capsys.readouterr().out)] == [str(tmp_path / ".all" / "p")]
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_saved_is_loaded(tmp_path: Path) -> None:
         ('{"weights": []}', "a weight for each prompt, got 0 and 0"),
         ('{"weights": [0.5, 0.4]}', "of sum one"),
         ('{"weights": [1.5, -0.5]}', "none below zero"),
+        (f'{{"weights": [1{"0" * 400}, 0]}}', "is not a mixture: int too large"),
         ('{"weights": [NaN, 1.0]}', "none below zero"),
         ('{"weights": [1.0, NaN]}', "of sum one"),
         ('{"weights": [0.5, 0.5], "made": 3}', "has made 3"),
@@ -70,6 +71,14 @@ def test_broken_folders_are_refused(said: str, match: str, tmp_path: Path) -> No
     (tmp_path / "m" / "icl_mixture.json").write_text(said)
     with pytest.raises(DataError, match=match):
         Mixture.load(tmp_path / "m")
+
+
+def test_a_model_that_has_moved_is_named(tmp_path: Path) -> None:
+    """`base` is the name of the model for all prompts, as when one is loaded."""
+    folder = Mixture([prompt(0), prompt(1)], [0.25, 0.75]).save(tmp_path / "m")
+    found = Mixture.load(folder, base="org/renamed")
+    assert {one.base.name for one in found.prompts} == {"org/renamed"}
+    assert found == Mixture.load(folder)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
