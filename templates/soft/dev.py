@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from templates.soft.batches import in_batches, word_logprobs
+from templates.soft.batches import in_batches
 from templates.soft.rows import Labelled, rows_of
+from templates.soft.words import word_logprobs
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 

@@ -40,3 +40,18 @@ def recomputed(model: Any) -> Iterator[None]:
                 afterwards.callback(layer.register_forward_hook(end, always_call=True).remove)
                 layer.training = True
         yield
+
+
+@contextmanager
+def once(model: Any) -> Iterator[None]:
+    """Within, no layer runs again, as is enough without gradients: one that did would keep no keys and values.
+
+    Args:
+        model: of transformers, `recomputed` or not.
+    """
+    with ExitStack() as afterwards:
+        for layer in model.modules():
+            if getattr(layer, "gradient_checkpointing", False):
+                afterwards.callback(setattr, layer, "gradient_checkpointing", True)
+                layer.gradient_checkpointing = False
+        yield

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from templates.errors import UserError
-from templates.soft.batches import in_batches, states, word_logprobs
+from templates.soft.batches import in_batches, states
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Batch, Labelled, Row, named
+from templates.soft.words import word_logprobs
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 

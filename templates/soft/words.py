@@ -1,0 +1,165 @@
+"""What words are worth in the same place: a question runs once, whatever the words that may answer it.
+
+Dimensions: B rows, V vocabulary, A answer tokens of a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from templates.soft.batches import in_batches
+from templates.soft.encoder_decoder import EncoderDecoder, Pairs
+from templates.soft.frozen import Frozen
+from templates.soft.masked import Masked
+from templates.soft.recompute import once
+from templates.soft.rows import Batch, Row
+
+Logprobs = list[float]  # of a word's tokens
+
+_FEW = 8  # words that are read sooner with their question before each, in full batches, than behind one that runs alone
+_SHORT = 4  # rows without their question are so short that as many times more of them run at once
+
+
+def word_logprobs(
+    frozen: Frozen, worded: Sequence[Sequence[Row]], prompt: Tensor | None, size: int
+) -> list[list[Logprobs]]:
+    """For each question and each of the words that may answer it, the log-probabilities of the word's tokens.
+
+    Words of one token are all read in the place of one. A question that has longer ones runs with each of them, or where
+    they are many by itself: see `behind`, `by_masks` and `read_once`.
+
+    Args:
+        frozen: the model; within `held`, and no gradients.
+        worded: for each question a row for each of its words; these differ in their answers alone.
+        prompt: see `Frozen.hidden`.
+        size: rows that run at once.
+    """
+    longer = by_masks if isinstance(frozen, Masked) else read_once if isinstance(frozen, EncoderDecoder) else behind
+    short: dict[tuple[int, ...], list[int]] = {}  # words of one token each, and the questions that have them
+    few: list[int] = []  # questions with some words that are longer
+    found: dict[int, list[Logprobs]] = {}
+    for place, rows in enumerate(worded):
+        if {row.answer for row in rows} == {1}:
+            short.setdefault(tuple(row.tokens[-1] for row in rows), []).append(place)
+        elif len(rows) <= _FEW:
+            few.append(place)
+        else:
+            found[place] = longer(frozen, rows, prompt, size)
+    said = iter(_own(frozen, [row for place in few for row in worded[place]], prompt, size))
+    found.update({place: [next(said) for _ in worded[place]] for place in few})
+    for tokens, places in short.items():
+        read = partial(_one_token, frozen, prompt, tokens)
+        found.update(zip(places, in_batches(frozen, [worded[place][0] for place in places], size, read), strict=True))
+    return [found[place] for place in range(len(worded))]
+
+
+def behind(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
+    """One question of a causal model: first tokens are read at its end, others behind its keys and values.
+
+    A model that keeps something else (states, windows of a prefix) reads the question again with each longer word.
+    """
+    more = [row for row in rows if row.answer > 1]
+    first = tuple(row.tokens[-row.answer] for row in rows)
+    with once(frozen.model):
+        batch = frozen.batch([rows[0].begun])
+        if keeps_all(frozen.model, prefix=prompt is not None and batch.soft is None):
+            reader = _Behind(frozen.model, frozen.tokenizer)
+            [found] = _one_token(reader, prompt, first, batch)
+            tails = [Row(row.tokens[-row.answer :], (-1,) * row.answer, row.answer - 1) for row in more]
+            rest = _own(replace(reader, past=reader.kept), tails, None, _SHORT * size)
+        else:
+            [found] = _one_token(frozen, prompt, first, batch)
+            rest = [its[1:] for its in _own(frozen, more, prompt, size)]
+    others = iter(rest)
+    return [one + (next(others) if row.answer > 1 else []) for one, row in zip(found, rows, strict=True)]
+
+
+def by_masks(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
+    """One question of a masked model, whose masks say nothing of the word: it runs once for each number of them."""
+
+    def chances(batch: Batch) -> list[Tensor]:
+        said = frozen.logits(frozen.hidden(batch, prompt)).log_softmax(-1)  # [A, V]
+        return list(torch.split(said, batch.answers))
+
+    lengths = {row.answer: row for row in rows}
+    found = dict(zip(lengths, in_batches(frozen, list(lengths.values()), size, chances), strict=True))
+    return [found[row.answer][range(row.answer), row.tokens[-row.answer :]].tolist() for row in rows]
+
+
+def read_once(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
+    """One question of an encoder with a decoder: the encoder reads it once for all words that are said together."""
+    return _own(_ReadOnce(frozen.model, frozen.tokenizer), rows, prompt, _SHORT * size)
+
+
+def keeps_all(model: Any, *, prefix: bool) -> bool:
+    """Whether a causal model can be given the keys and values of all tokens that it has read, and needs no more.
+
+    Args:
+        model: of transformers.
+        prefix: whether there is one, of which windows keep what they see alone.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    if "past_key_values" not in signature(model.forward).parameters:
+        return False
+    good = {DynamicLayer} if prefix else {DynamicLayer, DynamicSlidingWindowLayer}
+    return {type(layer) for layer in DynamicCache(config=model.config).layers} <= good
+
+
+@dataclass(eq=False)
+class _Behind(Frozen):
+    """A model that keeps the keys and values of what it reads, and reads behind those of one row.
+
+    Args:
+        past: of that row; None where there are none but of a prefix.
+    """
+
+    past: Any = None
+
+    def run(self, batch: Batch, prompt: Tensor | None) -> Any:
+        """See `Frozen.run`."""
+        from transformers import DynamicCache
+
+        rows = len(batch.ids)
+        self.kept = DynamicCache()
+        if self.past is not None:
+            for number, layer in enumerate(self.past.layers):
+                self.kept.update(*(part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values)), number)
+        elif prompt is not None and batch.soft is None:
+            self.kept = self.cache(prompt, rows)
+        return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=self.kept, use_cache=True)
+
+
+class _ReadOnce(EncoderDecoder):
+    """All rows of a batch have one question."""
+
+    def run(self, batch: Batch, prompt: Tensor | None) -> Any:
+        """See `EncoderDecoder.run`."""
+        assert isinstance(batch, Pairs)  # noqa: S101 - of our own making
+        assert batch.seen is not None  # noqa: S101 - likewise
+        one = replace(batch, ids=batch.ids[:1], soft=None if batch.soft is None else batch.soft[:1])
+        read = self.model.get_encoder()(inputs_embeds=self._embedded(one, prompt), attention_mask=batch.seen[:1])[0]
+        return self.model(
+            encoder_outputs=(read.expand(len(batch.ids), -1, -1),),
+            attention_mask=batch.seen,
+            decoder_input_ids=batch.said,
+            use_cache=False,
+        )
+
+
+def _own(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
+    """Of each row's own answer."""
+    return in_batches(frozen, rows, size, lambda some: [its[0].tolist() for its in frozen.logprobs(some, prompt)])
+
+
+def _one_token(frozen: Frozen, prompt: Tensor | None, tokens: Sequence[int], batch: Batch) -> list[list[Logprobs]]:
+    """Of these tokens in the one place of each row where an answer is to be said."""
+    chances = frozen.logits(frozen.hidden(batch, prompt)).log_softmax(-1)[:, tokens]
+    read: list[list[Logprobs]] = chances[..., None].tolist()
+    return read
