@@ -52,6 +52,6 @@ def once(model: Any) -> Iterator[None]:
     with ExitStack() as afterwards:
         for layer in model.modules():
             if getattr(layer, "gradient_checkpointing", False):
-                afterwards.callback(setattr, layer, "gradient_checkpointing", True)
+                afterwards.callback(setattr, layer, "gradient_checkpointing", True)  # noqa: FBT003 - setattr's own
                 layer.gradient_checkpointing = False
         yield

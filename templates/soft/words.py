@@ -30,8 +30,8 @@ def word_logprobs(
 ) -> list[list[Logprobs]]:
     """For each question and each of the words that may answer it, the log-probabilities of the word's tokens.
 
-    Words of one token are all read in the place of one. A question that has longer ones runs with each of them, or where
-    they are many by itself: see `behind`, `by_masks` and `read_once`.
+    Words of one token are all read in the place of one. A question that has longer ones runs with each of them, or,
+    where they are many, by itself: see `behind`, `by_masks` and `read_once`.
 
     Args:
         frozen: the model; within `held`, and no gradients.

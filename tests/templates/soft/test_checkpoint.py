@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 
 from templates import Template, load_template
 from templates.errors import RunMismatch, StorageError
-from templates.soft import Method, PromptTuning, Training, train
+from templates.soft import Method, PromptTuning, SoftPrompt, Training, train
+from templates.soft.dev import Dev
 from templates.soft.frozen import Frozen
-from tests.templates.soft.few import FEW, METHODS, some
+from templates.soft.rows import rows_of
+from templates.soft.run import Run
+from tests.templates.soft.few import FEW, METHODS, resumed, some, steps
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -22,26 +26,46 @@ from tests.templates.soft.few import FEW, METHODS, some
 def test_resumed_is_uninterrupted(
     method: Method, optimizer: Any, model: Any, tokenizer: Any, template: Template, tmp_path: Path
 ) -> None:
-    """Stopped by an error in its third step, started again: the same bits, and the same notes."""
+    """Stopped in its fourth step, started again: the same bits, and the same notes."""
     settings = replace(FEW, steps=6, optimizer=optimizer, schedule="cosine")
     data: dict[str, Any] = {"dev": some(6, held_out=True), "training": settings}
     whole = train(method, model, tokenizer, some(16), template, **data)
-    forward, calls = Frozen.loss, 0
+    again = resumed(partial(train, method, model, tokenizer, some(16), template, **data), tmp_path)
+    assert again.vectors.tobytes() == whole.vectors.tobytes()
+    assert again.made == whole.made
 
-    def stopping(*inputs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return forward(*inputs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frozen, "loss", stopping)
+@pytest.mark.parametrize(("best", "patience"), [(2, 0), (1, 3)])
+def test_the_best_and_the_waiting_outlast_an_interruption(
+    best: int, patience: int, model: Any, tokenizer: Any, template: Template, tmp_path: Path
+) -> None:
+    """Every step is looked at, a checkpoint is of the second, the third is interrupted.
+
+    The best look is the second, and its prompt comes back. Or it is the first, and three looks are waited: one before
+    the interruption and two after it, so that the fourth step is the last.
+    """
+    frozen = Frozen(model, tokenizer)
+    settings = replace(FEW, steps=6, evaluate_every=1, patience=patience)
+
+    def run() -> Run:
+        module: Any = PromptTuning(4).module(frozen, template, 0)
+        placed = replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base))
+        rows = rows_of(frozen, placed, some(8), 1024)
+        return Run(frozen, module, settings, 0.1, rows, lambda **_: Dev(float(made.done == best), 1.0))
+
+    with frozen.held(), steps(stop=3) as ran:
+        made = run()
         with pytest.raises(KeyboardInterrupt):
-            train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
-    resumed = train(method, model, tokenizer, some(16), template, folder=tmp_path, **data)
-    assert resumed.vectors.tobytes() == whole.vectors.tobytes()
-    assert resumed.made == whole.made
+            made.finish(tmp_path, "one")
+        made = run()
+        made.finish(tmp_path, "one")
+        last = best + patience if patience else settings.steps
+        assert ran == [1, 2, 3, *range(3, last + 1)]
+        assert (made.found_at, made.found_dev) == (best, Dev(1.0, 1.0))
+        found, until = made.found()["prompt"], run()
+        while until.done < best:
+            until.step()
+    assert torch.equal(found, until.module())
 
 
 def test_another_training_is_not_continued(model: Any, tokenizer: Any, template: Template, tmp_path: Path) -> None:
@@ -96,11 +120,13 @@ def test_killed_in_a_checkpoint_the_one_before_is_good(tmp_path: Path, model: An
     torch.set_num_threads(1)
     try:
         data = (model, tokenizer, some(16), load_template("labels.v1"))
-        resumed = train(PromptTuning(4), *data, training=settings, folder=tmp_path / "run")
+        with steps() as ran:
+            again = train(PromptTuning(4), *data, training=settings, folder=tmp_path / "run")
         whole = train(PromptTuning(4), *data, training=settings)
     finally:
         torch.set_num_threads(threads)
-    assert resumed == whole
+    assert ran == [5, 6, 7, 8]
+    assert again == whole
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from templates.soft import Multitask, PromptTuning, PTuning, PTuningV2, SoftProm
 from templates.soft.frozen import Frozen
 from templates.soft.modules import Factored
 from templates.soft.tasks import Lessons, joint
-from tests.templates.soft.test_tasks import FEW, stopping, task
+from tests.templates.soft.few import resumed
+from tests.templates.soft.test_tasks import FEW, task
 
 
 class Given(nn.Module):
@@ -99,14 +101,10 @@ def test_resumed_is_uninterrupted(model: Any, tokenizer: Any, tmp_path: Path) ->
     """Stopped in its fourth step, started again: the same bits, and the same notes."""
     tasks, method = [task(3, 8), task(4, 8)], Multitask(PromptTuning(4), rank=2)
     whole = train_multitask(method, model, tokenizer, tasks, training=FEW)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frozen, "losses", stopping(4))
-        with pytest.raises(KeyboardInterrupt):
-            train_multitask(method, model, tokenizer, tasks, training=FEW, folder=tmp_path)
-    resumed = train_multitask(method, model, tokenizer, tasks, training=FEW, folder=tmp_path)
+    again = resumed(partial(train_multitask, method, model, tokenizer, tasks, training=FEW), tmp_path)
     for name, prompt in whole.items():
-        assert resumed[name].vectors.tobytes() == prompt.vectors.tobytes()
-        assert resumed[name].made == prompt.made
+        assert again[name].vectors.tobytes() == prompt.vectors.tobytes()
+        assert again[name].made == prompt.made
 
 
 def test_what_cannot_be_shared_is_refused(model: Any, tokenizer: Any) -> None:

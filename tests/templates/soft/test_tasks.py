@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from templates.soft.dev import Dev
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row
 from templates.soft.tasks import Lessons, joint
+from tests.templates.soft.few import resumed
 
 FEW = Training(steps=6, batch=4, warmup=1, evaluate_every=2, keep_every=2, schedule="cosine")
 
@@ -36,20 +38,6 @@ def task(seed: int, size: int, dev: int = 6, text: str = "{text} {answer}") -> T
     template = Template(text, verbalizer=Verbalizer({word: [word] for word in words}), name=f"episode-{seed}")
     judged = labels.split(seed, dev, held_out=True) if dev else ()
     return Task(str(seed), template, labels.split(seed, size, held_out=False), judged)
-
-
-def stopping(call: int) -> Any:
-    """The losses of tokens, until they are asked for so many times."""
-    forward, calls = Frozen.losses, 0
-
-    def losses(*inputs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise KeyboardInterrupt
-        return forward(*inputs)
-
-    return losses
 
 
 @pytest.mark.parametrize("method", [PromptTuning(4), PTuning(4), PTuningV2(4)], ids=str)
@@ -106,13 +94,9 @@ def test_resumed_is_uninterrupted(method: Method, model: Any, tokenizer: Any, tm
     """Stopped in its fourth step, started again: the same bits, and the same notes."""
     tasks = [task(3, 8), task(4, 8)]
     whole = train_together(method, model, tokenizer, tasks, training=FEW)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frozen, "losses", stopping(4))
-        with pytest.raises(KeyboardInterrupt):
-            train_together(method, model, tokenizer, tasks, training=FEW, folder=tmp_path)
-    resumed = train_together(method, model, tokenizer, tasks, training=FEW, folder=tmp_path)
-    assert resumed.vectors.tobytes() == whole.vectors.tobytes()
-    assert resumed.made == whole.made
+    again = resumed(partial(train_together, method, model, tokenizer, tasks, training=FEW), tmp_path)
+    assert again.vectors.tobytes() == whole.vectors.tobytes()
+    assert again.made == whole.made
 
 
 def test_rows_of_all_tasks_meet_in_the_batches(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from templates import Template, load_template
 from templates.errors import DataError, Diverged, UserError
 from templates.soft import Method, Prefix, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training, train
 from templates.soft.frozen import Frozen
-from templates.soft.rows import as_batch, epoch, rows_of
+from templates.soft.rows import Row, as_batch, epoch, rows_of
 from templates.soft.run import Run
-from tests.templates.soft.few import FEW, METHODS, some
+from tests.templates.soft.few import FEW, METHODS, some, steps
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -71,13 +71,11 @@ def test_accumulated_batches_are_one_large_batch(model: Any, tokenizer: Any, tem
     """Two batches of four rows a step weigh every answer token as one batch of eight does."""
 
     def gradient(batch: int, accumulate: int) -> torch.Tensor:
-        frozen = Frozen(model, tokenizer)
-        module: Any = PromptTuning(4).module(frozen, template, 0)
-        rows = rows_of(frozen, replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base)), some(8), 1024)
-        run = Run(frozen, module, replace(FEW, batch=batch, accumulate=accumulate, clip=0.0), 0.1, rows, None)
-        with frozen.held():
+        settings = replace(FEW, batch=batch, accumulate=accumulate, clip=0.0)
+        run = new(PromptTuning(4), settings, model, tokenizer, template)
+        with run.frozen.held():
             run.step()
-        return torch.as_tensor(module.change.grad)
+        return torch.as_tensor(run.module.change.grad)
 
     assert torch.allclose(gradient(8, 1), gradient(4, 2), atol=1e-6)
 
@@ -90,12 +88,65 @@ def test_recomputed_activations_change_nothing(model: Any, tokenizer: Any, templ
 
 
 def test_the_best_prompt_on_the_dev_set_comes_back(model: Any, tokenizer: Any, template: Template) -> None:
-    """Its notes say which step it is from, and how good; patience ends a training that does not get better."""
-    settings = replace(FEW, steps=40, rate=3.0, evaluate_every=1, patience=3, clip=0.0)
-    found = train(PromptTuning(4), model, tokenizer, some(8), template, dev=some(6, held_out=True), training=settings)
-    assert found.made["steps"] < 37
+    """It is the prompt of the step that its notes name, not the last; patience ends what does not get better."""
+    settings = replace(FEW, steps=40, rate=3.0, evaluate_every=1, patience=3, clip=0.0, schedule="constant")
+    data = (model, tokenizer, some(8), template)
+    with steps() as ran:
+        found = train(PromptTuning(4), *data, dev=some(6, held_out=True), training=settings)
+    best = found.made["steps"]
+    assert ran == list(range(1, best + 4))
+    assert best < 37
     assert found.made["dev_examples"] == 6
     assert 0 <= found.made["dev"]["score"] <= 1
+    until, last = (train(PromptTuning(4), *data, training=replace(settings, steps=step)) for step in (best, best + 3))
+    assert found.vectors.tobytes() == until.vectors.tobytes() != last.vectors.tobytes()
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
+def test_long_gradients_are_shortened(clip: float, model: Any, tokenizer: Any, template: Template) -> None:
+    """To `clip` over all that learns, in their own direction; shorter ones stay, and with 0 all do."""
+    method = PTuning(4)  # its parameters are several
+
+    def gradient(clip: float) -> torch.Tensor:
+        run = new(method, replace(FEW, clip=clip), model, tokenizer, template)
+        with run.frozen.held():
+            run.step()
+        return torch.cat([torch.as_tensor(one.grad).flatten() for one in run.module.parameters()])
+
+    whole, found = gradient(0.0), gradient(clip)
+    length = min(clip or 1e6, whole.norm().item())
+    assert whole.norm() > 1e-2
+    assert torch.allclose(found, whole * (length / whole.norm()), rtol=1e-4, atol=1e-9)
+
+
+def test_each_epoch_has_an_order_of_its_own(
+    model: Any, tokenizer: Any, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three epochs of four batches: all rows once in each, no two alike; the seed alone decides."""
+    monkeypatch.setattr(Frozen, "loss", lambda _, __, prompt: prompt.sum())
+
+    def order(seed: int) -> list[list[Row]]:
+        run, seen = new(PromptTuning(4), replace(FEW, seed=seed), model, tokenizer, template, 16), list[Row]()
+        monkeypatch.setattr(Frozen, "batch", lambda _, rows: seen.extend(rows))
+        with run.frozen.held():
+            for _ in range(12):
+                run.step()
+        return [seen[:16], seen[16:32], seen[32:]]
+
+    first = order(0)
+    assert [len(set(epoch)) for epoch in first] == [16] * 3
+    assert set(first[0]) == set(first[1]) == set(first[2])
+    assert first[0] != first[1] != first[2] != first[0]
+    assert order(0) == first
+    assert order(1) != first
+
+
+def new(method: Any, settings: Training, model: Any, tokenizer: Any, template: Template, size: int = 8) -> Run:
+    """A training of a soft prompt that has not begun."""
+    frozen = Frozen(model, tokenizer)
+    module: Any = method.module(frozen, template, 0)
+    placed = replace(template, soft=SoftPrompt(module.start.numpy(), frozen.base))
+    return Run(frozen, module, settings, 0.1, rows_of(frozen, placed, some(size), 1024), None)
 
 
 def test_soft_slots_say_how_many_tokens(model: Any, tokenizer: Any) -> None:

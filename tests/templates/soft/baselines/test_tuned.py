@@ -19,7 +19,7 @@ from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, as_batch, rows_of
 from templates.soft.run import Run
 from tests.shapes import SHAPES
-from tests.templates.soft.few import some
+from tests.templates.soft.few import resumed, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,23 +153,12 @@ def test_resumed_is_uninterrupted(method: Baseline, tokenizer: Any, template: Te
     needs(method)
     data: dict[str, Any] = {"dev": some(6, held_out=True), "training": FEW}
     whole = finetune(method, bundled(), tokenizer, some(16), template, **data)
-    forward, calls = Frozen.loss, 0
-
-    def stopping(*inputs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return forward(*inputs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frozen, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(method, bundled(), tokenizer, some(16), template, folder=tmp_path, **data)
-    resumed = finetune(method, bundled(), tokenizer, some(16), template, folder=tmp_path, **data)
+    again = resumed(
+        lambda folder: finetune(method, bundled(), tokenizer, some(16), template, folder=folder, **data), tmp_path
+    )
     for name, weight in whole.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], weight), name
-    assert resumed.made == whole.made
+        assert torch.equal(again.model.state_dict()[name], weight), name
+    assert again.made == whole.made
     with pytest.raises(RunMismatch, match="is of another training"):
         finetune(method, bundled(), tokenizer, some(15), template, folder=tmp_path, **data)
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from templates import Template, load_template
 from templates.errors import DataError, RunMismatch, Unsupported, UserError
 from templates.soft import Base, Prefix, PrefixTuning, PromptTuning, PTuningV2, Training
 from templates.soft.heads import Classifier, train_classifier
-from templates.soft.heads.headed import Headed, Parts, as_read_first, headed
+from templates.soft.heads.headed import Parts, as_read_first, headed
 from templates.soft.rows import Row, as_batch
 from tests.masked import examples
 from tests.shapes import SMALL, make_pair
+from tests.templates.soft.few import resumed
 
 TEMPLATE = Template("{text} :{answer}")
 LEARN = Training(steps=80, batch=16, warmup=5, evaluate_every=20)
@@ -92,24 +94,11 @@ def test_resumed_is_uninterrupted(method: Any, taught: Path, tokenizer: Any, tmp
     model, data = AutoModel.from_pretrained(taught), examples("topic")[::4]
     more: dict[str, Any] = {"dev": data[:6], "training": FEW}
     whole = train_classifier(method, model, tokenizer, data, TEMPLATE, **more)
-    forward, calls = Headed.loss, 0
-
-    def stopping(*inputs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return forward(*inputs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Headed, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train_classifier(method, model, tokenizer, data, TEMPLATE, folder=tmp_path, **more)
-    resumed = train_classifier(method, model, tokenizer, data, TEMPLATE, folder=tmp_path, **more)
+    again = resumed(partial(train_classifier, method, model, tokenizer, data, TEMPLATE, **more), tmp_path)
     for part in ("weights", "bias"):
-        assert getattr(resumed, part).tobytes() == getattr(whole, part).tobytes()
-    assert resumed.prefix == whole.prefix
-    assert resumed.made == whole.made
+        assert getattr(again, part).tobytes() == getattr(whole, part).tobytes()
+    assert again.prefix == whole.prefix
+    assert again.made == whole.made
     with pytest.raises(RunMismatch, match="is of another training"):
         train_classifier(method, model, tokenizer, data, TEMPLATE, ("two", "one"), folder=tmp_path, **more)
 
