@@ -56,9 +56,9 @@ def test_the_best_and_the_waiting_outlast_an_interruption(
     with frozen.held(), steps(stop=3) as ran:
         made = run()
         with pytest.raises(KeyboardInterrupt):
-            made.finish(tmp_path, "one")
+            made.finish(tmp_path, "one", ())
         made = run()
-        made.finish(tmp_path, "one")
+        made.finish(tmp_path, "one", ())
         last = best + patience if patience else settings.steps
         assert ran == [1, 2, 3, *range(3, last + 1)]
         assert (made.found_at, made.found_dev) == (best, Dev(1.0, 1.0))

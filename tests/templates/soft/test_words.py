@@ -75,7 +75,7 @@ def test_words_are_worth_what_each_is_by_itself(kind: str, prompt: str, tiny_mod
     width = base.layers * 2 * base.kv_heads * base.head_size if prompt == "prefix" else base.hidden
     vectors = None if prompt == "none" else torch.randn(3, width, generator=torch.Generator().manual_seed(0))
     soft = 3 if prompt == "soft" else 0
-    each = [[1, 1, 1], [2, 1, 6, 3, 3, 1, 2], [1, 1], [5, 2]]
+    each = [[1, 1, 1], [2, 1, 6, 3, 3, 1, 2, 4, 5], [1, 1], [5, 2]]
     worded = [rows(seed, tokens, each[seed], soft) for seed, tokens in enumerate([9, 20, 14, 11])]
     with frozen.held(), torch.no_grad():
         found = word_logprobs(frozen, worded, vectors, 2)
@@ -90,7 +90,7 @@ def test_models_that_keep_no_keys_and_values(kind: str, tiny_model: Path, tmp_pa
     Of states, words of one token are read at the question's end, and each longer one with the whole question.
     """
     model = AutoModelForCausalLM.from_pretrained(make_shape(kind, tiny_model, tmp_path / "model"))
-    frozen, asked = Frozen(model, None), rows(0, 20, [1, 2, 1, 4])
+    frozen, asked = Frozen(model, None), rows(0, 20, [1, 2, 1, 4, 1, 1, 1, 1, 1])
     with frozen.held(recompute=kind == "llama"), torch.no_grad():
         again = model.is_gradient_checkpointing
         with counted(frozen) as ran:
