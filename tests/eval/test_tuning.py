@@ -105,10 +105,12 @@ def test_files_templates_and_labels_of_ones_own(tmp_path: Path) -> None:
     done = icl(*words, "--labels", "sea=dax|wug,farm=fep", "--out", tmp_path / "p")
     assert done.returncode == 0, done.stderr
     assert len(SoftPrompt.load(tmp_path / "p")) == 5
+    assert f"soft_prompt: {tmp_path / 'p'}" in done.stdout
     (tmp_path / "b.jsonl").write_text(json.dumps({"id": "b7", "review": "a", "answer": "space"}) + "\n")
     bad = icl(*words, "--dev", tmp_path / "b.jsonl", "--labels", "sea=dax,farm=fep", "--out", tmp_path / "q")
     assert bad.returncode == 2
-    assert "'b7' has the label 'space', and the verbalizer has ['sea', 'farm']" in bad.stderr
+    place = f"({tmp_path / 'b.jsonl'}, line 1)"
+    assert f"'b7' {place} has the label 'space', and the verbalizer has ['sea', 'farm']" in bad.stderr
 
 
 def test_an_encoder_with_a_decoder_is_tuned(tmp_path: Path, tiny_model: Path) -> None:
@@ -132,7 +134,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     cases: list[tuple[tuple[object, ...], str]] = [
         (("prompt-tunning", *LABELS), "no method 'prompt-tunning'; the nearest: prompt-tuning"),
         (("prompt-tuning", *LABELS, "--init", "label"), "init is one of labels, vocabulary, text, uniform"),
-        (("prompt-tuning",), "say what to learn: --train FILE, or --task NAME"),
+        (("prompt-tuning",), "say what to learn, once: --train FILE, or --task NAME"),
         (("prompt-tuning", "--train", tmp_path / "a.jsonl"), "say how examples are worded with --template"),
         (("prompt-tuning", *LABELS, "--dev", tmp_path / "none.jsonl"), "has no rows"),
         (("prefix-tuning", *LABELS, "--model", tmp_path / "nowhere"), "cannot be loaded"),
