@@ -47,15 +47,20 @@ def inputs(
     if not any(soft):
         return {"input_ids": ids}
     embedded = model.get_input_embeddings()(ids)  # [R, T, H]
+    known = {prompt.digest: prompt for own in soft for _, prompt in own}
+    vectors = {digest: torch.tensor(prompt.vectors).to(embedded) for digest, prompt in known.items()}
     for number, (row, own) in enumerate(zip(rows, soft, strict=True)):
         for place, prompt in own:
             start = longest - len(row) + place
-            embedded[number, start : start + len(prompt.vectors)] = torch.tensor(prompt.vectors).to(embedded)
+            embedded[number, start : start + len(prompt.vectors)] = vectors[prompt.digest]
     return {"inputs_embeds": embedded}
 
 
 def prefixes(model: Any, rows: "Sequence[Prefix | None]") -> tuple[Any, "Tensor"]:
-    """A cache that holds each row's prefix, and its mask, [R, P], P the longest prefix's length."""
+    """A cache that holds each row's prefix, and its mask, [R, P], P the longest prefix's length.
+
+    A prefix that several rows share is brought into the model's numbers once.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -64,15 +69,16 @@ def prefixes(model: Any, rows: "Sequence[Prefix | None]") -> tuple[Any, "Tensor"
     mask = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
     if longest == 0:
         return cache, mask
-    one = next(prefix for prefix in rows if prefix)
-    layers, heads, _, width = one.keys.shape
-    both = torch.zeros(2, layers, len(rows), heads, longest, width, dtype=model.dtype, device=model.device)
+    known = list(dict.fromkeys(prefix for prefix in rows if prefix))  # each once; all zero stands behind them
+    layers, heads, _, width = known[0].keys.shape
+    both = torch.zeros(2, layers, len(known) + 1, heads, longest, width, dtype=model.dtype, device=model.device)
+    for number, one in enumerate(known):
+        for part, values in zip(both, (one.keys, one.values), strict=True):
+            part[:, number, :, longest - len(one) :] = torch.tensor(values).to(part)
     for number, prefix in enumerate(rows):
         if prefix:
-            start = longest - len(prefix)
-            mask[number, start:] = 1
-            for part, values in zip(both, (prefix.keys, prefix.values), strict=True):
-                part[:, number, :, start:] = torch.tensor(values).to(part)
+            mask[number, longest - len(prefix) :] = 1
+    own = torch.tensor([known.index(prefix) if prefix else len(known) for prefix in rows], device=model.device)
     for layer, (keys, values) in enumerate(zip(*both, strict=True)):
-        cache.update(keys, values, layer)
+        cache.update(keys[own], values[own], layer)
     return cache, mask

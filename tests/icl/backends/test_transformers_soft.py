@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from icl.backends import Transformers
+from icl.backends.soft import inputs, prefixes
 from icl.lm import Request
 from templates.errors import Unsupported, UserError
 from templates.prompt import Prompt, Turn
@@ -81,6 +82,50 @@ async def test_a_batch_of_different_prompts_is_each_by_itself(shape: Path) -> No
                 chances = alone(model, tokenizer, prompt, target).log_softmax(-1)[range(len(target)), target]
                 assert score.logprobs == pytest.approx(chances.tolist(), abs=1e-4)
     await lm.aclose()
+
+
+def test_what_rows_share_is_converted_once(tiny_model: Path) -> None:
+    """Six rows, of two prefixes (one as an equal object) and none, of two soft prompts: each is read once.
+
+    Every row has the bits of its own, also in bfloat16.
+    """
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    base, read = base_of(str(tiny_model), model.config), list[str]()
+
+    class Counted(Prefix):
+        @property
+        def keys(self) -> Any:
+            read.append(self.digest)
+            return super().keys
+
+    class Vectors:
+        def __init__(self, seed: int) -> None:
+            self.digest, self.its = f"{seed}", soft(base, seed).vectors
+
+        @property
+        def vectors(self) -> Any:
+            return self.its
+
+    one, equal, two = (Counted(prefix(base, *its).vectors, base) for its in ((3, 3), (3, 3), (4, 6)))
+    rows = [one, None, two, equal, one, two]
+    cache, mask = prefixes(model, rows)
+    assert len(read) <= 3
+    for number, its in enumerate(rows):
+        size = len(its) if its else 0
+        assert mask[number].tolist() == [0] * (6 - size) + [1] * size
+        for layer in range(base.layers):
+            for part, values in zip(("keys", "values"), (its.keys, its.values) if its else (None, None), strict=True):
+                found = getattr(cache.layers[layer], part)[number]  # [K, P, D]
+                assert not found[:, : 6 - size].any()
+                if its:
+                    assert torch.equal(found[:, 6 - size :], torch.tensor(values[layer]).bfloat16())
+    a, b = Vectors(1), Vectors(2)
+    embedded = inputs(model, [[5] * 8, [5] * 6, [5] * 8], [[(0, a), (5, b)], [(3, a)], [(2, b)]])["inputs_embeds"]
+    plain = model.get_input_embeddings()(torch.tensor(5))
+    first, second = (torch.tensor(its.vectors).bfloat16() for its in (a, b))
+    assert torch.equal(embedded[0], torch.cat([first, plain.expand(2, -1), second]))
+    assert torch.equal(embedded[1, 2:], torch.cat([plain.expand(3, -1), first]))
+    assert torch.equal(embedded[2], torch.cat([plain.expand(2, -1), second, plain.expand(3, -1)]))
 
 
 async def test_a_soft_prompt_changes_what_is_said(tiny_model: Path) -> None:
