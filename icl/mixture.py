@@ -15,7 +15,7 @@ from icl.example import Example
 from icl.lm import ScoringLM
 from templates.soft import Mixture, SoftPrompt, mixed
 from templates.template import Template
-from templates.verbalizer import verbalizer_of
+from templates.verbalizer import probable
 
 Array = npt.NDArray[np.float64]
 
@@ -31,10 +31,10 @@ async def mixture_scores(lm: ScoringLM, mixture: Mixture, template: Template, qu
         template: that it was trained with, with a verbalizer, whose labels are in the order of the scores.
         queries: what is asked.
     Raises:
-        UserError: the template has no verbalizer.
+        UserError: the template has no verbalizer, or one whose scores are no probabilities.
         MissingSlot: a query lacks a field; names it.
     """
-    verbalizer = verbalizer_of(template)
+    verbalizer = probable(template)
     words = [word for its in verbalizer.words.values() for word in its]
     worded = replace(template, verbalizer=None)  # words are said as they are
     for query in queries:

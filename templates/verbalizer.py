@@ -85,3 +85,19 @@ def verbalizer_of(template: "Template") -> Verbalizer:
             "replace(template, verbalizer=Verbalizer({'pos': ['great'], 'neg': ['terrible']}))"
         )
     return template.verbalizer
+
+
+def probable(template: "Template") -> Verbalizer:
+    """The template's verbalizer, whose scores are log-probabilities, as they must be where they are mixed.
+
+    Raises:
+        UserError: it has none, or its scores are means over tokens.
+    """
+    verbalizer = verbalizer_of(template)
+    if verbalizer.tokens != "sum":
+        raise UserError(
+            f"template {template.name!r} compares words by the {verbalizer.tokens} of their tokens' log-probabilities, "
+            "which is no label's probability, and probabilities are what a mixture weighs; use Verbalizer(…, "
+            "tokens='sum')"
+        )
+    return verbalizer

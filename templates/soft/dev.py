@@ -1,6 +1,6 @@
 """How good a prompt, or a tuned model, is on examples that it was not trained on.
 
-Dimensions: N examples, L labels.
+Dimensions: N examples, L labels, J prompts, P soft tokens, H hidden.
 """
 
 from collections.abc import Sequence
@@ -84,20 +84,29 @@ class Judge:
     def __call__(self, prompt: "Tensor | None" = None) -> Dev:
         """Run all of them, with the prompt or, where the model itself is trained, without."""
         if self._template.verbalizer is not None:
-            return self.worth(*self.scores(prompt))
+            [scores], [own] = self.scores(prompt)
+            return self.worth(scores, own)
         said = in_batches(self._frozen, self._own, self._batch, lambda some: self._frozen.logprobs(some, prompt))
         return self._dev([bool(greedy.all()) for _, greedy in said], [sum(chances.tolist()) for chances, _ in said])
 
-    def scores(self, prompt: "Tensor | None") -> tuple[Array, Array]:
-        """Log-scores of the labels [N, L], and log-probabilities of the examples' own answers [N]."""
-        verbalizer = verbalizer_of(self._template)
-        chances = word_logprobs(self._frozen, self._worded, prompt, self._batch)
+    def scores(self, prompt: "Tensor | None", count: int = 1) -> tuple[Array, Array]:
+        """Log-scores of the labels [J, N, L], and log-probabilities of the examples' own answers [J, N].
+
+        Args:
+            prompt: [J·P, H] of several soft prompts, whose rows run together; else as in `Frozen.hidden`, J being one.
+            count: J.
+        """
+        verbalizer, size = verbalizer_of(self._template), 0 if prompt is None else len(prompt) // count
+        worded = [[row.moved(number * size) for row in its] for number in range(count) for its in self._worded]
+        chances = word_logprobs(self._frozen, worded, prompt, self._batch)  # J·N questions
         said = [dict(zip(self._words, its, strict=True)) for its in chances]
-        own = [sum(its[verbalizer.word(answer)]) for its, answer in zip(said, self._answers, strict=True)]
-        return np.stack([verbalizer.scores(its) for its in said]), np.array(own)
+        answers = self._answers * count
+        own = [sum(its[verbalizer.word(answer)]) for its, answer in zip(said, answers, strict=True)]
+        scores = np.stack([verbalizer.scores(its) for its in said])
+        return scores.reshape(count, -1, len(verbalizer.labels)), np.reshape(own, (count, -1))
 
     def worth(self, scores: Array, own: Array) -> Dev:
-        """What labels and answers with these scores are worth; see `scores`."""
+        """What labels and answers with these scores are worth: [N, L] and [N]; see `scores`."""
         labels = verbalizer_of(self._template).labels
         right = [labels[best] == answer for best, answer in zip(scores.argmax(1), self._answers, strict=True)]
         return self._dev(right, own)

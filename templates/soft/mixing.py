@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from templates.soft.rows import Labelled, Row
 from templates.soft.settings import Training
 from templates.soft.tasks import Lessons, Task, check
 from templates.template import Template
+from templates.verbalizer import probable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,7 +99,8 @@ def train_mixture(
         Prompts and weights; `icl.mixture.mixture_scores` asks a model with all of them.
 
     Raises:
-        UserError: a dev set, and answers that are free: no one prompt says what the mixture would. Else as `train`.
+        UserError: a dev set, and answers that are free: no one prompt says what the mixture would. A verbalizer whose
+            scores are no probabilities. Else as `train`.
     """
     settings, frozen = training or Training(), frozen_of(model, tokenizer)
     task = Task(template.name, template, examples, dev)
@@ -109,6 +110,8 @@ def train_mixture(
             f"a mixture is judged by its labels' scores, and template {template.name!r} has no verbalizer; give it "
             "one, or train without a dev set"
         )
+    if template.verbalizer is not None:
+        probable(template)
     with frozen.held():
         module = method.module(frozen, template, settings.seed).to(frozen.device)
     size = len(module()["prompt"]) // method.count  # P
@@ -141,7 +144,6 @@ def mixture_loss(frozen: "Frozen", rows: Sequence[Row], prompt: Tensor, logs: Te
 
 def judged(judge: Judge, prompt: Tensor, logs: Tensor) -> Dev:
     """What the mixture is worth; see `mixture_loss`."""
-    said = [judge.scores(its) for its in torch.split(prompt, len(prompt) // len(logs))]
     weights = logs.double().softmax(0).tolist()
-    scores, own = (np.stack(its) for its in zip(*said, strict=True))  # [J, N, L], [J, N]
+    scores, own = judge.scores(prompt, len(logs))
     return judge.worth(mixed(scores, weights), mixed(own, weights))

@@ -64,8 +64,10 @@ async def test_every_prompt_is_asked_and_weighed() -> None:
 
 
 async def test_what_cannot_be_asked_is_refused() -> None:
-    """A template without labels, a query without its field; nobody asks nothing."""
-    lm = Said({})
+    """A template without labels, one whose scores are means, a query without its field; nobody asks nothing."""
+    lm, means = Said({}), Verbalizer({"pos": ["great"], "neg": ["bad"]}, tokens="mean")
+    with pytest.raises(UserError, match="which is no label's probability, and probabilities are what a mixture weighs"):
+        await mixture_scores(lm, MIXTURE, replace(TEMPLATE, verbalizer=means), QUERIES)
     with pytest.raises(UserError, match="has no verbalizer"):
         await mixture_scores(lm, MIXTURE, replace(TEMPLATE, verbalizer=None), QUERIES)
     with pytest.raises(MissingSlot, match="example '3'"):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from templates import Template
+from icl import Example
+from templates import Template, Verbalizer
 from templates.errors import UserError
-from templates.soft import MixedPrompts, PromptTuning, PTuning, PTuningV2, Training, train, train_mixture
+from templates.soft import MixedPrompts, PromptTuning, PTuning, PTuningV2, SoftPrompt, Training, train, train_mixture
+from templates.soft.dev import Judge
 from templates.soft.discrete.scoring import label_scores
 from templates.soft.frozen import Frozen
-from templates.soft.mixing import mixture_loss
+from templates.soft.mixing import judged, mixture_loss
 from templates.soft.mixture import Mixture, mixed
 from templates.soft.rows import Row
 from tests.templates.soft.few import resumed
@@ -113,6 +115,48 @@ def test_a_mixture_learns(model: Any, tokenizer: Any) -> None:
     assert all(weight.grad is None for weight in model.parameters())
 
 
+def test_a_mixture_is_judged_by_the_weighed_probabilities(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights 9/10 and 1/10; two examples that are both of the first label, by hand.
+
+    The first prompt says (0.8, 0.2) and (0.6, 0.4), the second (0.1, 0.9) and (0.05, 0.95): together (0.73, 0.27) and
+    (0.545, 0.455). So both are right, where equal weights would say the second label of both.
+    """
+    first, second = torch.tensor([[0.8, 0.2], [0.6, 0.4]]), torch.tensor([[0.1, 0.9], [0.05, 0.95]])
+    template = Template("{text} {answer}", verbalizer=Verbalizer({"first": ["dax"], "second": ["wug"]}))
+    dev = [Example(name, {"text": "a"}, "first") for name in ("1", "2")]
+    judge = Judge(Frozen(model, tokenizer), template, dev, 1024, 4)
+    said = torch.cat([first, second]).log()[..., None].tolist()  # [J·N, words, tokens]
+    monkeypatch.setattr("templates.soft.dev.word_logprobs", lambda *_: said)
+    found = judged(judge, torch.zeros(4, 8), torch.tensor([0.9, 0.1]).log())
+    assert found.score == 1.0
+    assert found.loss == pytest.approx(-(np.log(0.73) + np.log(0.545)) / 2)
+
+
+def test_all_prompts_of_a_mixture_are_judged_at_once(model: Any, tokenizer: Any) -> None:
+    """Each prompt's scores are those of the prompt alone, and rows of all prompts fill the batches."""
+    one, runs, run = task(3, 4, 6), list[int](), Frozen.run
+    base = Frozen(model, tokenizer).base
+    placed = replace(one.template, soft=SoftPrompt(np.zeros((2, base.hidden)), base))
+    frozen, prompt = Frozen(model, tokenizer), torch.randn(6, base.hidden, generator=torch.Generator().manual_seed(0))
+
+    def counted(its: Frozen, batch: Any, prompt: Any) -> Any:
+        runs.append(len(batch.ids))
+        return run(its, batch, prompt)
+
+    judge = Judge(frozen, placed, one.dev, 1024, 9)
+    with frozen.held(), torch.no_grad():
+        alone = [judge.scores(its) for its in torch.split(prompt, 2)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Frozen, "run", counted)
+            together = judge.scores(prompt, 3)
+    assert runs == [9, 9]
+    for number, its in enumerate(alone):
+        for found, expected in zip(together, its, strict=True):
+            assert np.allclose(found[number], expected[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("each", [PromptTuning(4), PTuning(4), PromptTuning(4, init="text", text="a")], ids=str)
 def test_prompts_begin_at_different_words(each: Any, model: Any, tokenizer: Any) -> None:
     """However the first one begins; all count the same."""
@@ -138,7 +182,7 @@ def test_resumed_is_uninterrupted(model: Any, tokenizer: Any, tmp_path: Path) ->
 
 
 def test_what_cannot_be_mixed_is_refused(model: Any, tokenizer: Any) -> None:
-    """Keys and values, no prompts; free answers on a dev set, which train without one."""
+    """Keys and values, no prompts; free answers on a dev set, which train without one; scores that are means."""
     with pytest.raises(UserError, match="PTuningV2 trains keys and values"):
         MixedPrompts(2, PTuningV2())  # type: ignore[arg-type]
     with pytest.raises(UserError, match="count ≥ 1, got 0"):
@@ -148,3 +192,7 @@ def test_what_cannot_be_mixed_is_refused(model: Any, tokenizer: Any) -> None:
     with pytest.raises(UserError, match="has no verbalizer; give it one, or train without a dev set"):
         train_mixture(MixedPrompts(2, PromptTuning(4)), *free, dev=one.dev, training=FEW)
     assert len(train_mixture(MixedPrompts(2, PromptTuning(4)), *free, training=FEW)) == 2
+    verbalizer = Verbalizer({label: [label] for label in ("dax", "wug")}, tokens="mean")
+    means = (model, tokenizer, one.examples, replace(one.template, verbalizer=verbalizer))
+    with pytest.raises(UserError, match="by the mean of their tokens' log-probabilities, which is no label's probab"):
+        train_mixture(MixedPrompts(2, PromptTuning(4)), *means, training=FEW)
