@@ -6,7 +6,8 @@ numbers: at first all of these modules give what they were given.
 Dimensions: P soft tokens, W numbers of one (H, or L·2·K·D), H hidden. Of several prompts: K tasks, r rank, J prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,7 @@ class Encoder(nn.Module):
         self.register_buffer("start", start)
         self.register_buffer("unit", unit_of(start, 1))
         width = start.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn(seed):
             self.tokens = nn.Parameter(start / self.unit)
             self.lstm = (
                 nn.LSTM(width, width // 2, num_layers=2, bidirectional=True, batch_first=True) if recurrent else None
@@ -94,8 +94,7 @@ class Widened(nn.Module):
         super().__init__()
         self.register_buffer("start", start)
         self.register_buffer("unit", unit_of(start, parts))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn(seed):
             self.tokens = nn.Parameter(torch.randn(len(start), hidden))
             self.mlp = nn.Sequential(nn.Linear(hidden, inner), nn.Tanh(), nn.Linear(inner, start.shape[1]))
         silenced(self.mlp[2])
@@ -148,6 +147,17 @@ class Mixing(nn.Module):
     def forward(self) -> dict[str, Tensor]:
         """All prompts one after another [J·P, W], and the logarithms of their weights [J]."""
         return {"prompt": torch.cat([prompt() for prompt in self.prompts]), "logs": self.logits.log_softmax(0)}
+
+
+@contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Within, what is drawn on the CPU comes from the seed. Afterwards all generators are as they were.
+
+    `torch.manual_seed` would seed those of all devices too, for good.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def unit_of(start: Tensor, parts: int) -> Tensor:

@@ -48,7 +48,7 @@ def adapted(model: Any, kind: str, settings: Mapping[str, Any], seed: int) -> Be
     Raises:
         UserError: PEFT is not installed, or does not know where in this model the adapter goes.
     """
-    import torch
+    from templates.soft.modules import drawn
 
     try:
         import peft
@@ -57,9 +57,8 @@ def adapted(model: Any, kind: str, settings: Mapping[str, Any], seed: int) -> Be
     task = None  # PEFT has none for masked models
     if model.can_generate():
         task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with drawn(seed), warnings.catch_warnings():  # PEFT draws on the CPU, wherever the model is
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # GPT-2's layers lie the other way: PEFT turns it
-        torch.manual_seed(seed)
         try:
             adapter = peft.get_peft_model(model, getattr(peft, kind)(task_type=task, **settings))
         except ValueError as error:
