@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, TypeVar
 
@@ -14,6 +14,24 @@ Tokens = TypeVar("Tokens", bound=Sized)
 
 # Stands at the end of a chat while its template lays it out: what follows it there is the end of a turn.
 _CUT = "<|cut here|>"
+
+
+@dataclass(frozen=True, eq=False)
+class Remembering:
+    """A tokenizer that cuts no text twice."""
+
+    tokenizer: Any
+    known: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
+
+    def encode(self, text: str, *, add_special_tokens: bool, verbose: bool = True) -> list[int]:
+        """The text's token ids."""
+        if (text, add_special_tokens) not in self.known:
+            ids = self.tokenizer.encode(text, add_special_tokens=add_special_tokens, verbose=verbose)
+            self.known[text, add_special_tokens] = list(ids)
+        return list(self.known[text, add_special_tokens])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
 
 
 @dataclass(frozen=True)

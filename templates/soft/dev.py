@@ -4,7 +4,7 @@ Dimensions: N examples, L labels, J prompts, P soft tokens, H hidden.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from templates.soft.batches import in_batches
 from templates.soft.rows import Labelled, rows_of
-from templates.soft.words import word_logprobs
+from templates.soft.words import rows_of_words, word_logprobs
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 
@@ -71,10 +71,7 @@ class Judge:
         self._words = (
             [word for its in template.verbalizer.words.values() for word in its] if template.verbalizer else []
         )
-        wordless = replace(template, verbalizer=None)
-        self._worded = [
-            [frozen.row(wordless, example, word, room, end=False) for word in self._words] for example in examples
-        ]
+        self._worded = [rows_of_words(frozen, template, example, self._words, room) for example in examples]
 
     @property
     def rows(self) -> object:

@@ -17,12 +17,20 @@ from templates.soft.encoder_decoder import EncoderDecoder, Pairs
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
 from templates.soft.recompute import once
-from templates.soft.rows import Batch, Row
+from templates.soft.rows import Batch, Labelled, Row
+from templates.template import Template
+from templates.tokens import Remembering
 
 Logprobs = list[float]  # of a word's tokens
 
 _FEW = 8  # words that are read sooner with their question before each, in full batches, than behind one that runs alone
 _SHORT = 4  # rows without their question are so short that as many times more of them run at once
+
+
+def rows_of_words(frozen: Frozen, template: Template, example: Labelled, words: Sequence[str], room: int) -> list[Row]:
+    """A row for each of the words that may answer the example, whose prompt is cut into tokens once."""
+    wordless, reader = replace(template, verbalizer=None), replace(frozen, tokenizer=Remembering(frozen.tokenizer))
+    return [reader.row(wordless, example, word, room, end=False) for word in words]
 
 
 def word_logprobs(

@@ -17,7 +17,7 @@ from templates.soft.batches import in_batches, states
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import Prefix
 from templates.soft.rows import Batch, Labelled, Row, named
-from templates.soft.words import word_logprobs
+from templates.soft.words import rows_of_words, word_logprobs
 from templates.template import Template
 from templates.verbalizer import verbalizer_of
 
@@ -44,8 +44,7 @@ def label_scores(
     for template, example in asked:
         own = verbalizer_of(template)
         words.append([word for label in own.labels for word in own.words[label]])
-        wordless, room = replace(template, verbalizer=None), room_of(frozen, template)
-        worded.append([frozen.row(wordless, example, word, room, end=False) for word in words[-1]])
+        worded.append(rows_of_words(frozen, template, example, words[-1], room_of(frozen, template)))
     prompt = prompt_of(asked[0][0], frozen)
     with frozen.held(), torch.no_grad():
         said = word_logprobs(frozen, worded, prompt, batch)

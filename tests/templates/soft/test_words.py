@@ -1,18 +1,24 @@
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from icl import Example
+from templates import Template
+from templates.soft import SoftPrompt
 from templates.soft.families import frozen_of
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row
-from templates.soft.words import word_logprobs
+from templates.soft.words import rows_of_words, word_logprobs
 from tests.masked import KINDS, make_masked
 from tests.shapes import PAIRS, SHAPES, make_pair, make_shape
 
@@ -115,3 +121,25 @@ def test_a_question_runs_once_for_many_words(kind: str, expected: Any, tiny_mode
         word_logprobs(frozen, [asked], None, 16)
     assert ran == expected
     assert sum(ran) < sum(len(row.tokens) for row in asked) / 5
+
+
+@pytest.mark.parametrize(("kind", "soft"), [("llama", ""), ("llama", "{soft:2}"), ("t5", ""), ("bert", "")])
+def test_a_prompt_is_cut_into_tokens_once(kind: str, soft: str, tiny_model: Path, tmp_path: Path) -> None:
+    """The same rows, and no text is cut twice: the prompt, and then, where its end may matter, it with each word."""
+    frozen = made(kind, tiny_model, tmp_path)
+    template, example = Template(f"{soft}which {{text}} {{answer}}"), Example("1", {"text": "red cat"})
+    if soft:
+        template = replace(template, soft=SoftPrompt(np.zeros((2, frozen.base.hidden)), frozen.base))
+    words, cut, encode = ["one", "two three", "four"], Counter[str](), frozen.tokenizer.encode
+
+    def counted(text: str, **how: Any) -> Any:
+        cut[text] += 1
+        return encode(text, **how)
+
+    alone = [frozen.row(template, example, word, 60, end=False) for word in words]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frozen.tokenizer, "encode", counted)
+        assert rows_of_words(frozen, template, example, words, 60) == alone
+    del cut["a"]  # what shows the special tokens
+    assert set(cut.values()) == {1}
+    assert set(cut) == {"which red cat"} | (set(words) if kind == "t5" else {f"which red cat {word}" for word in words})
