@@ -123,6 +123,8 @@ class PipelineConfig(BaseModel):
         """What demonstrations are chosen from, files read by `load`; empty where the pipeline shows none."""
         if self.pool and self.demos:
             raise UserError(f"give a pool ({self.pool}) or demonstrations ({self.demos}), not both")
+        if self.k == 0:
+            return []
         if self.demos in library_names():
             return load_examples(load_demonstrations(str(self.demos)))
         source = self.pool or self.demos

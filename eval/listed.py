@@ -35,6 +35,7 @@ class Shown(BaseModel):
     method: str = ""
     data: str = ""
     examples: int = 0
+    settings: dict[str, Any] = Field(default_factory=dict)
     dev: Worth | None = None
     dev_examples: int = 0
     weights: int = 0

@@ -13,7 +13,7 @@ from eval.terminal import AsJson, show
 from templates.errors import UserError
 
 if TYPE_CHECKING:
-    from eval.listed import Listed
+    from eval.listed import Listed, Shown
     from templates.soft.frozen import Frozen
 
 
@@ -33,9 +33,11 @@ def prompts_command(
     if as_json:
         typer.echo(json.dumps([one.described() for one in found], indent=1, default=str))
     elif found:
-        show(table(found))
+        show(table(found, folder))
         for one in found:
-            if unknown := one.own.get("unknown"):
+            if one.kind == "Prefix" and nearest:
+                typer.echo(f"\n{one.path} is a prefix: keys and values, which are near to no words")
+            elif unknown := one.own.get("unknown"):
                 typer.echo(f"\n{one.path}, nearest tokens are not known: {unknown}")
             elif words := one.own.get("nearest"):
                 typer.echo(f"\n{one.path}, nearest tokens with their cosines:")
@@ -80,12 +82,17 @@ def _in_words(path: Path, frozen: "Frozen", count: int) -> Mapping[str, Any]:
     return {"nearest": [[f"{one.token!r} {one.cosine:.2f}" for one in its] for its in near]}
 
 
-def table(found: "Sequence[Listed]") -> Any:
-    """One line for each."""
+def table(found: "Sequence[Listed]", folder: Path | None = None) -> Any:
+    """One row for each.
+
+    Args:
+        found: what is shown.
+        folder: that its paths are told from, where they are in it.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table()
+    shown = Table(show_lines=True)
     for heading in ("prompt", "for", "method", "data", "trained", "dev"):
         shown.add_column(heading, overflow="fold", no_wrap=heading == "method")
     for one in found:
@@ -94,13 +101,22 @@ def table(found: "Sequence[Listed]") -> Any:
         several = f"{one.own['prompts']:,} prompts, " if "prompts" in one.own else ""
         tokens = f"{one.own['tokens']:,} tokens, " if "tokens" in one.own else ""
         head = f"a classifier of {len(one.own['labels'])} labels, " if "labels" in one.own else ""
-        trained = f"{several}{tokens}{head}{one.weights:,} weights" + (
-            f" ({_percent(made.share)})" if made.share else ""
-        )
+        share = f" ({_percent(made.share)})" if made.share else ""
+        path = one.path.relative_to(folder) if folder and folder in one.path.parents else one.path
         data = ", ".join([made.data] * bool(made.data) + [f"{made.examples:,} examples"] * bool(made.examples))
-        cells = (str(one.path), Path(one.base.name).name, made.method, data, trained, judged)
+        trained = f"{several}{tokens}{head}{one.weights:,} weights{share}"
+        cells = (str(path), Path(one.base.name).name, _method(made), data, trained, judged)
         shown.add_row(*map(Text, cells))  # as they are: brackets in a path are no markup
     return shown
+
+
+def _method(made: "Shown") -> str:
+    """As one calls it on the command line, and what is behind it where it can be one thing or another."""
+    from eval.registry import REGISTRY
+
+    named = {place.rpartition(":")[2]: name for name, place in REGISTRY["methods"].items()}
+    encoder = f", {made.settings['encoder']}" if "encoder" in made.settings else ""
+    return f"{named.get(made.method, made.method)}{encoder}"
 
 
 def _percent(share: float) -> str:

@@ -124,7 +124,7 @@ def _questions(config: RunConfig, task: "Task") -> Sequence[Example]:
 
 def pool_of(config: RunConfig, task: "Task") -> Sequence[Example]:
     """What demonstrations are chosen from: the task's own where a selector is given and no file."""
-    if config.selector and not (config.pool or config.demos):
+    if config.k and config.selector and not (config.pool or config.demos):
         try:
             return task.load_pool(None, None)
         except DataError as error:

@@ -4,9 +4,10 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from templates.errors import Unsupported
+from templates.errors import DataError, Unsupported
 from templates.soft import Trained
-from templates.soft.folder import MIXTURE
+from templates.soft.baselines.folder import read_notes
+from templates.soft.folder import MIXTURE, TUNED
 from templates.soft.heads.classifier import NOTES as CLASSIFIER
 from templates.template import Template
 
@@ -25,6 +26,14 @@ def load_prompt(path: str) -> Trained:
         DataError: no such folder, or not a prompt's.
         Unsupported: something trained that is no prompt; says what it is, and who runs it.
     """
+    if not Path(path).is_dir():
+        raise DataError(
+            f"no folder {path}; `icl prompts` lists those in prompts/, `icl prompts FOLDER` those elsewhere"
+        )
+    if (Path(path) / TUNED).is_file():
+        model = read_notes(Path(path)).model_in(Path(path))
+        runs = f"run it with --model {model}" if model else "it classifies in Python, with Probe.load"
+        raise Unsupported(f"{path} holds a tuned model, which is no prompt; {runs}")
     for notes, what in _NOT_ALONE.items():
         if (Path(path) / notes).is_file():
             raise Unsupported(f"{path} holds {what}")

@@ -78,7 +78,7 @@ class Pipeline:
                 raise UserError(f"example {example.id!r} has no answer, so it cannot be a demonstration; leave it out")
             self.template.check(example.shown, example.id, demo=True)
         self._pool = tuple(pool)
-        if self.selector is not None:
+        if self.selector is not None and self.k:
             await self.selector.fit(self._pool)
 
     async def arun(self, queries: Sequence[Example]) -> list[Trace]:

@@ -69,6 +69,9 @@ def replaced(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
+        for path in new.rglob("*"):
+            if path.is_file():  # some writers let nobody else read
+                path.chmod(new.stat().st_mode & 0o666)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)

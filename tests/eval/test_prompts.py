@@ -37,7 +37,7 @@ def test_prompts_are_listed(tmp_path: Path) -> None:
     assert {one["made"]["method"] for one in found} == {"PrefixTuning", "PromptTuning"}
     assert "is of type 'LORA'" in listed.stderr
     table = icl("prompts", tmp_path, COLUMNS="200").stdout
-    assert "PrefixTuning" in table
+    assert "prefix-tuning" in table
     assert "labels, 35 examples" in table
     assert NAME in table
     near = icl("prompts", tmp_path, "--nearest", 2).stdout.splitlines()
@@ -67,7 +67,7 @@ def test_a_broken_folder_does_not_hide_the_others(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line.split("│")[1:7] for line in done.stdout.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row][1:] for row in rows] == [
-        ["model", "PromptTuning", "", "2 tokens, 8 weights (1.0 %)", "75.0% of 8, loss 0.500"],
+        ["model", "prompt-tuning", "", "2 tokens, 8 weights (1.0 %)", "75.0% of 8, loss 0.500"],
         ["m]", "[/b]", "", "7 weights", ""],
     ]
     said = [line.removeprefix(f"warning: {tmp_path}/") for line in done.stderr.splitlines()]

@@ -7,8 +7,9 @@ import pytest
 
 from eval.soft import load_prompt, with_prompt
 from templates import Template
-from templates.errors import Unsupported
+from templates.errors import DataError, Unsupported
 from templates.soft import Base, Mixture, Prefix, SoftPrompt
+from templates.soft.baselines.folder import Notes, write_notes
 from templates.soft.gated import GatedPrompt
 from templates.soft.heads import Classifier
 
@@ -49,3 +50,9 @@ def test_what_stands_in_no_prompt_is_refused(tmp_path: Path) -> None:
     mixture = Mixture([SoftPrompt(np.ones((2, 4)), BASE)] * 2, [0.5, 0.5]).save(tmp_path / "m")
     with pytest.raises(Unsupported, match=r"m holds a mixture .* icl\.mixture"):
         load_prompt(str(mixture))
+    (tmp_path / "tuned").mkdir()
+    write_notes(Notes("adapter", BASE, {}), tmp_path / "tuned")
+    with pytest.raises(Unsupported, match=r"tuned holds a tuned model.* --model .*tuned/merged"):
+        load_prompt(str(tmp_path / "tuned"))
+    with pytest.raises(DataError, match=r"no folder .*none; `icl prompts` lists"):
+        load_prompt(str(tmp_path / "none"))

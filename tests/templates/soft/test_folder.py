@@ -179,11 +179,12 @@ def test_a_prompt_is_a_matrix_of_finite_numbers(base: Base) -> None:
 
 
 def test_saving_again_replaces(base: Base, tmp_path: Path) -> None:
-    """The folder holds the newer prompt, and nothing lies about."""
+    """The folder holds the newer prompt, nothing lies about, and who may read one file of it may read all."""
     SoftPrompt(vectors(2, 64), base).save(tmp_path / "p")
     newer = SoftPrompt(vectors(3, 64), base)
     assert SoftPrompt.load(newer.save(tmp_path / "p")) == newer
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert len({path.stat().st_mode for path in (tmp_path / "p").iterdir()}) == 1
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
