@@ -23,7 +23,7 @@ Loop = Callable[..., Any]  # called as `train` is; what it gives has `save`
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Material:
     """What a loop is given besides method and settings.
 
     Args:
@@ -63,7 +63,7 @@ def loop_of(method: Any, *, classifier: bool) -> Loop:
     return train_classifier if classifier else train
 
 
-def tried(loop: Loop, method: Any, lesson: Lesson, training: Training) -> tuple[Any, Training]:
+def tried(loop: Loop, method: Any, material: Material, training: Training) -> tuple[Any, Training]:
     """The method and the settings that did best in short trials; what was tried is shown.
 
     Raises:
@@ -75,12 +75,12 @@ def tried(loop: Loop, method: Any, lesson: Lesson, training: Training) -> tuple[
         raise UserError(f"--auto tries what prompts begin with, and {type(method).__name__} trains none; leave it out")
     trials = run_trials(
         method,
-        *lesson.model,
-        lesson.learnt,
-        lesson.worded,
-        dev=lesson.judged,
+        *material.model,
+        material.learnt,
+        material.worded,
+        dev=material.judged,
         training=training,
-        folder=lesson.folder,
+        folder=material.folder,
         loop=loop,
     )
     if devices().first:  # all of them found the same
@@ -91,20 +91,20 @@ def tried(loop: Loop, method: Any, lesson: Lesson, training: Training) -> tuple[
     return trials[0].method, replace(training, rate=trials[0].rate)
 
 
-def trained(loop: Loop, method: Any, lesson: Lesson, training: Training, out: Path) -> Listed:
+def trained(loop: Loop, method: Any, material: Material, training: Training, out: Path) -> Listed:
     """Train with the method, save it, and say what there is now."""
     found = loop(
         method,
-        *lesson.model,
-        lesson.learnt,
-        lesson.worded,
-        dev=lesson.judged,
+        *material.model,
+        material.learnt,
+        material.worded,
+        dev=material.judged,
         training=training,
-        folder=lesson.folder,
+        folder=material.folder,
     )
     if not devices().first:
         raise typer.Exit  # the first process writes what all of them found
-    noted = replace(found, made={**found.made, "data": lesson.data})
+    noted = replace(found, made={**found.made, "data": material.data})
     return in_folder(noted.save(out))
 
 

@@ -124,7 +124,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     }
     made = build("methods", method, **_said(own))
 
-    from eval.loops import Lesson, loop_of, trained, tried  # loads torch: slips above are told at once
+    from eval.loops import Material, loop_of, trained, tried  # loads torch: slips above are told at once
 
     loop, checkpoints = loop_of(made, classifier=classifier), out.with_name(f"{out.name}.training")
     learnt, judged = _examples(task, train, dev, limit)
@@ -141,10 +141,10 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         if (checkpoints / FILE).is_file():
             typer.echo(f"going on from {checkpoints}", err=True)
         loaded = _model(model, dtype, device, made, headless=classifier)
-        lesson = Lesson(loaded, learnt, judged, worded, train or str(task), checkpoints)
+        material = Material(loaded, learnt, judged, worded, train or str(task), checkpoints)
         if auto:
-            made, settings = tried(loop, made, lesson, settings)
-        listed = trained(loop, made, lesson, settings, out)
+            made, settings = tried(loop, made, material, settings)
+        listed = trained(loop, made, material, settings, out)
     if as_json:
         typer.echo(json.dumps(listed.described(), indent=1, default=str))
         return

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 
-class Sized(Protocol):
+class HasBytes(Protocol):
     """An array, or a tensor."""
 
     @property
     def nbytes(self) -> int: ...  # noqa: D102
 
 
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T", bound=HasBytes)
 
 
 class Recent(Generic[T]):

@@ -131,10 +131,10 @@ def test_trials_are_shown_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """Of several processes that train together the first one shows the table of what all of them found."""
     trials = [Trial(PromptTuning(), 0.3, Dev(0.5, 1.0))]
     monkeypatch.setattr(loops, "run_trials", lambda *_, **__: trials)
-    lesson = loops.Lesson((None, None), [], [], load_template("labels.v1"), "labels", Path())
+    material = loops.Material((None, None), [], [], load_template("labels.v1"), "labels", Path())
     for rank in (0, 1):
         monkeypatch.setattr(loops, "devices", lambda rank=rank: Devices(2, rank))
-        assert loops.tried(train, PromptTuning(), lesson, Training())[1].rate == 0.3
+        assert loops.tried(train, PromptTuning(), material, Training())[1].rate == 0.3
         assert ("0.3" in capsys.readouterr().err) == (rank == 0)
 
 

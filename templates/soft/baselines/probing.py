@@ -15,7 +15,7 @@ from templates.errors import DataError, UserError
 from templates.soft.base import Base
 from templates.soft.baselines.folder import Notes, read_notes, write_notes
 from templates.soft.baselines.methods import LinearProbe
-from templates.soft.baselines.tuned import wordless
+from templates.soft.baselines.tuned import check_data
 from templates.soft.batches import states
 from templates.soft.dev import Dev
 from templates.soft.families import frozen_of
@@ -125,7 +125,7 @@ def probe(
         UserError: no labels.
     """
     settings = training or Training()
-    wordless(method, template, examples)
+    check_data(method, template, examples)
     if template.verbalizer is None:
         raise UserError(
             f"a linear probe tells labels apart, and template {template.name!r} has none; say which there are "

@@ -109,7 +109,7 @@ def finetune(
         UserError: a template with soft slots, weights of 16 bits, or a method that this model is not for.
     """
     settings = training or Training()
-    wordless(method, template, examples)
+    check_data(method, template, examples)
     frozen = frozen_of(model, tokenizer)
     base, size = frozen.base, frozen.size
     rows = rows_of(frozen, template, examples, frozen.context, end=True)
@@ -134,7 +134,7 @@ def finetune(
     return Tuned(model, tokenizer, base, made, adapter)
 
 
-def wordless(method: object, template: Template, examples: Sequence[Labelled]) -> None:
+def check_data(method: object, template: Template, examples: Sequence[Labelled]) -> None:
     """Refuse templates with places for a prompt, and having nothing to learn from.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from templates.errors import UserError
-from templates.soft.baselines.tuned import wordless
+from templates.soft.baselines.tuned import check_data
 from templates.soft.dev import Judge
 from templates.soft.families import frozen_of
 from templates.soft.frozen import Frozen
@@ -74,7 +74,7 @@ def train_adapter(
         UserError: a template with soft slots, or a model without an output layer.
     """
     settings = training or Training()
-    wordless(method, template, examples)
+    check_data(method, template, examples)
     if settings.recompute:
         raise UserError(
             "LlamaAdapter trains within the layers' attention, which layers that run again (recompute) would leave "

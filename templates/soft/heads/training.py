@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from templates.errors import DataError, UserError
-from templates.soft.baselines.tuned import wordless
+from templates.soft.baselines.tuned import check_data
 from templates.soft.batches import in_batches
 from templates.soft.heads.classifier import Classifier
 from templates.soft.heads.headed import Exam, Head, Headed, headed
@@ -56,7 +56,7 @@ def train_classifier(
         UserError: a method of soft tokens, a template with slots for them, or a model that no classifier reads.
     """
     settings = training or Training()
-    wordless(method, template, examples)
+    check_data(method, template, examples)
     if method.kind is not Prefix or settings.recompute:
         raise UserError(
             f"a classifier is trained with keys and values of every layer, which layers that run again (recompute) do "
