@@ -5,7 +5,7 @@ import pytest
 from eval.config import Part, PipelineConfig
 from eval.registry import build
 from icl.backends import Cached
-from templates.errors import UserError
+from templates.errors import DataError, UserError
 
 
 def test_the_seed_reaches_selector_and_orderer(tmp_path: Path) -> None:
@@ -32,3 +32,11 @@ def test_parameters_of_the_wrong_type_are_named() -> None:
     """Text where a number belongs is a user's mistake, not a traceback."""
     with pytest.raises(UserError, match=r"strategy 'self-consistency': n is of type int, got '4'"):
         build("strategies", "self-consistency", n="4")
+
+
+def test_no_demonstrations_are_read_for_none() -> None:
+    """With k = 0 neither the file of a pool nor the task's own examples, which may fit another template."""
+    parts = {"selector": Part(name="random"), "pool": "nowhere.jsonl", "template": "math.cot.v1"}
+    assert list(PipelineConfig(model="m", k=0, **parts).examples()) == []
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        PipelineConfig(model="m", k=1, **parts).examples()

@@ -58,6 +58,18 @@ def test_without_a_selector_there_are_no_demonstrations() -> None:
     assert Pipeline(lm, TEMPLATE, Direct()).run(QUERIES[:1])[0].answer == "b0"
 
 
+def test_nothing_is_indexed_for_no_demonstrations() -> None:
+    """With k = 0 the selector is not asked to read a pool that nobody will be shown."""
+
+    class Unfit:
+        def fit(self, _: Sequence[Example]) -> None:
+            raise AssertionError
+
+    pipeline = Pipeline(Scripted({"Q: t0\nA:": " b0"}), TEMPLATE, Direct(), selector=Unfit(), k=0)  # type: ignore[arg-type]
+    pipeline.fit(POOL)
+    assert pipeline.run(QUERIES[:1])[0].answer == "b0"
+
+
 async def test_inside_a_loop_the_async_door_is_named() -> None:
     """`run()` in a notebook says what to write instead; `arun()` works there."""
     pipeline = Pipeline(Scripted({"Q: t0\nA:": " b0"}), TEMPLATE, Direct())
