@@ -109,13 +109,15 @@ def measured(setting: Setting, examples: Sequence[Example], count: int) -> Measu
 def sampled(batches: Sequence[Batch], count: int) -> list[tuple[Batch, int]]:
     """So many of the batches, from narrow to wide, each drawn from a run of batches of its width, and how many it has.
 
-    Every batch is as likely as those of its run, so the sum of time · run is, on average, that of all batches.
+    Every batch is as likely as those of its run, so the sum of time · run is, on average, that of all batches. One that
+    is not full stands for itself alone.
     """
-    ordered, random = sorted(batches, key=width), Random(0)
+    rest, random = [batch for batch in batches if len(batch) < BATCH], Random(0)
+    ordered = sorted((batch for batch in batches if len(batch) == BATCH), key=width)
     count = min(count, len(ordered))
     ends = [len(ordered) * run // count for run in range(count + 1)]
     runs = [ordered[start:end] for start, end in pairwise(ends)]
-    return [(random.choice(run), len(run)) for run in runs]
+    return [*((random.choice(run), len(run)) for run in runs), *((batch, 1) for batch in rest)]
 
 
 def width(batch: Batch) -> int:
