@@ -42,6 +42,11 @@ class Material:
     data: str
     folder: Path
 
+    def given_to(self, work: Loop, method: Any, training: Training, **more: Any) -> Any:
+        """What a loop, or trials of one, make of it."""
+        data = (*self.model, self.learnt, self.worded)
+        return work(method, *data, dev=self.judged, training=training, folder=self.folder, **more)
+
 
 def loop_of(method: Any, *, classifier: bool) -> Loop:
     """What trains the method, alone or with a classifier.
@@ -73,16 +78,7 @@ def tried(loop: Loop, method: Any, material: Material, training: Training) -> tu
 
     if isinstance(method, Baseline | LinearProbe):
         raise UserError(f"--auto tries what prompts begin with, and {type(method).__name__} trains none; leave it out")
-    trials = run_trials(
-        method,
-        *material.model,
-        material.learnt,
-        material.worded,
-        dev=material.judged,
-        training=training,
-        folder=material.folder,
-        loop=loop,
-    )
+    trials = material.given_to(run_trials, method, training, loop=loop)
     if devices().first:  # all of them found the same
         table = Table("init", "rate", "dev")
         for trial in trials:
@@ -93,15 +89,7 @@ def tried(loop: Loop, method: Any, material: Material, training: Training) -> tu
 
 def trained(loop: Loop, method: Any, material: Material, training: Training, out: Path) -> Listed:
     """Train with the method, save it, and say what there is now."""
-    found = loop(
-        method,
-        *material.model,
-        material.learnt,
-        material.worded,
-        dev=material.judged,
-        training=training,
-        folder=material.folder,
-    )
+    found = material.given_to(loop, method, training)
     if not devices().first:
         raise typer.Exit  # the first process writes what all of them found
     noted = replace(found, made={**found.made, "data": material.data})

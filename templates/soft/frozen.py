@@ -159,8 +159,10 @@ class Frozen:
 
     @cached_property
     def _plain(self) -> bool:
-        """Whether logits are what the output layer says, and no more, to the bit."""
+        """Whether logits are what the output layer says, and no more, to the bit; of quantized ones nobody asks."""
         layer = self.model.get_output_embeddings()
+        if type(layer) is not nn.Linear:
+            return False
         with torch.no_grad():
             some = torch.randn(2, layer.weight.shape[-1], generator=torch.Generator().manual_seed(0))
             hidden = some.to(self.device) * 10  # large ones are where caps are felt

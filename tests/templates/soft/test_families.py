@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from templates import Template
 from templates.errors import Unsupported
 from templates.soft import PTuningV2, train
+from templates.soft.encoder_decoder import EncoderDecoder
 from templates.soft.families import frozen_of
 from templates.soft.heads import train_classifier
 from tests.shapes import PAIRS, SCALED
@@ -34,7 +35,8 @@ def test_models_that_scale_embeddings_of_tokens_alone_are_refused(kind: str) -> 
 def test_models_whose_embeddings_scale_by_themselves_are_taken() -> None:
     """BART's table of embeddings scales what it gives."""
     pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
-    frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
+    frozen = frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
+    assert type(frozen) is EncoderDecoder
 
 
 OTHER_CACHES = {
