@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from templates.soft.frozen import Frozen
-from templates.soft.rows import Row
+from templates.soft.rows import Row, as_batch
 
 
 class Bare:
@@ -26,7 +26,7 @@ class Bare:
     def step(self, rows: Sequence[Row]) -> float:
         """One step of the optimizer; the loss before it."""
         model: Any = self.frozen.model
-        batch, prompt = self.frozen.batch(rows), self.module()
+        batch, prompt = as_batch(rows), self.module()
         embedded, cache = model.get_input_embeddings()(batch.ids), None
         if batch.soft is None:
             cache = self.frozen.cache(prompt, len(rows))

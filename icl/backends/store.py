@@ -1,6 +1,7 @@
 """A table of keys and values on disk: SQLite in WAL mode, safe for several processes and for `kill -9`."""
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from errno import ENOSPC
@@ -12,6 +13,7 @@ from templates.errors import StorageError
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value TEXT NOT NULL)"
 _MOST_KEYS = 500  # in one query; SQLite takes at least 999 parameters
 _PATIENCE = 60.0  # seconds to wait for another process's write
+_PAUSE = 0.01  # seconds between two looks where SQLite does not wait itself
 
 
 class Store:
@@ -28,7 +30,7 @@ class Store:
             self._connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE, check_same_thread=False, isolation_level=None
             )
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._to_wal()
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(_SCHEMA)
 
@@ -74,6 +76,19 @@ class Store:
         """Give the file back; the WAL is folded into it."""
         with self._lock:
             self._connection.close()
+
+    def _to_wal(self) -> None:
+        """Switch to WAL mode. Of a file that is new to several processes SQLite itself does not wait for the others."""
+        latest = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > latest:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

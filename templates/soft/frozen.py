@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from templates.errors import Unsupported
 from templates.soft.base import Base, base_of
+from templates.soft.caches import keeps_all, spread
+from templates.soft.losses import pieces, token_losses
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 from templates.soft.recompute import recomputed
-from templates.soft.rows import Batch, Labelled, Row, as_batch, row_of
+from templates.soft.rows import Batch, Labelled, Row, as_batch, beginning, row_of
 from templates.template import Template
 
-_LOGITS = 2**25  # of them at once: 128 MiB in float32
 _SAMPLED = 1024  # numbers of a weight that say whether it is the same
 
 
@@ -81,8 +82,9 @@ class Frozen:
         return row_of(self.tokenizer, template, example, answer, room, end=end)
 
     def batch(self, rows: Sequence[Row]) -> Batch:
-        """The rows as one batch, where the model computes."""
-        return as_batch(rows, self.device)
+        """The rows as one batch, where the model computes; what all begin with is run once, if the model can."""
+        prefix = all(number < 0 for row in rows for number in row.soft)
+        return as_batch(rows, self.device, shared=beginning(rows) if keeps_all(self.model, prefix=prefix) else 0)
 
     @contextmanager
     def held(self, *, recompute: bool = False, learning: Sequence[nn.Parameter] = ()) -> Iterator[None]:
@@ -118,9 +120,7 @@ class Frozen:
         sum.
         """
         learning = [weight for weight in self.model.get_output_embeddings().parameters() if weight.requires_grad]
-        state = self.hidden(batch, prompt)
-        losses: Tensor = _Losses.apply(state, batch.targets, self, *learning)  # type: ignore[no-untyped-call]
-        return losses
+        return token_losses(self.hidden(batch, prompt), batch.targets, self.logits, len(self.embeddings), learning)
 
     def hidden(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """What the output layer is given where an answer's token is to be said, [A, H]; nowhere else are logits made.
@@ -133,16 +133,23 @@ class Frozen:
         found: list[Tensor] = []
 
         def take(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            found.append(inputs[0].flatten(0, 1)[batch.places])
+            found.append(inputs[0])
             return (inputs[0][:, :0],)  # no logits here
 
         with self._at_output(take):
             self.run(batch, prompt)
-        return found[0]
+        return found[-1].flatten(0, 1)[batch.places]
 
     def run(self, batch: Batch, prompt: Tensor | None) -> Any:
-        """What the model makes of the rows."""
-        prefix = None if batch.soft is not None or prompt is None else self.cache(prompt, len(batch.ids))
+        """What the model makes of the rows, behind what they begin with."""
+        from transformers import DynamicCache
+
+        rows, begun = len(batch.ids), batch.begun
+        prefix = None if batch.soft is not None or prompt is None else self.cache(prompt, 1 if begun else rows)
+        if begun:
+            prefix = DynamicCache() if prefix is None else prefix
+            self.model(inputs_embeds=self._embedded(begun, prompt), past_key_values=prefix, use_cache=True)
+            prefix = spread(prefix, rows)
         return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
 
     def run_one(self) -> Any:
@@ -182,17 +189,11 @@ class Frozen:
         """Log-probabilities of each row's answer tokens, and whether each is the most likely one: [2, tokens] a row."""
         hidden = self.hidden(batch, prompt)
         found = []
-        for state, target in self.pieces(hidden, batch.targets):
+        for state, target in pieces(hidden, batch.targets, len(self.embeddings)):
             logits = self.logits(state)
             chance = logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
             found.append(torch.stack([chance, (logits.argmax(-1) == target).float()]))
         return list(torch.split(torch.cat(found, 1), batch.answers, 1))
-
-    def pieces(self, hidden: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Both, for so many answer tokens at a time as may have their logits at once."""
-        size = max(1, _LOGITS // len(self.embeddings))
-        for start in range(0, len(targets), size):
-            yield hidden[start : start + size], targets[start : start + size]
 
     def _embedded(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """[B, T, H]: the tokens' embeddings, with the prompt's rows where soft tokens stand."""
@@ -240,54 +241,3 @@ class Frozen:
             yield
         finally:
             handle.remove()
-
-
-class _Losses(torch.autograd.Function):
-    """Cross-entropy of each token, piece by piece: the logits of all answer tokens are never there at once.
-
-    Each piece's gradients are taken at once, while its logits are there, so that nothing is computed twice. A token's
-    loss depends on its own hidden state alone; so of states each one's gradient is kept, and can be weighed later. Of
-    the output layer's weights the sum over the tokens is kept, as there is no room for more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, frozen: Frozen, *learning: Tensor) -> Tensor:
-        """[A]; gradients of `hidden`, and of weights of the output layer that learn, are kept where one is wanted.
-
-        Args:
-            ctx: torch's.
-            hidden: [A, H].
-            targets: [A].
-            frozen: the model.
-            learning: weights of its output layer.
-        """
-        wanted = ctx.needs_input_grad[0] or bool(learning)
-        losses: list[Tensor] = []
-        states: list[Tensor] = []
-        room: Tensor | None = None  # for a piece's log-probabilities, and then the next's: new memory costs time
-        sums = [torch.zeros_like(weight) for weight in learning] if wanted else []
-        for piece, target in frozen.pieces(hidden, targets):
-            with torch.set_grad_enabled(wanted):
-                state = piece.detach().requires_grad_(wanted)
-                logits = frozen.logits(state)
-            room = torch.empty_like(logits) if room is None else room
-            chances = torch.log_softmax(logits.detach(), -1, out=room[: len(logits)])
-            losses.append(-chances.gather(1, target[:, None])[:, 0])
-            if wanted:  # by the logits it is softmax - one-hot, written over the log-probabilities
-                chances.exp_()[torch.arange(len(target), device=target.device), target] -= 1
-                own, *others = torch.autograd.grad(logits, [state, *learning], chances)
-                states.append(own)
-                for one, other in zip(sums, others, strict=True):
-                    one.add_(other)
-        if wanted:
-            ctx.save_for_backward(torch.cat(states), *sums)
-        return torch.cat(losses)
-
-    @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-        """What was kept, times what comes from above: [A], the same for all tokens where the output layer learns."""
-        (weights,), (own, *sums) = above, ctx.saved_tensors
-        if sums and not torch.equal(weights, weights[:1].expand_as(weights)):
-            raise RuntimeError("weights of the output layer learn from the sum of all tokens' losses; sum them up")
-        others = (gradient * weights[0].to(gradient.dtype) for gradient in sums)
-        return own * weights[:, None].to(own.dtype), None, None, *others

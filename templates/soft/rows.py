@@ -1,10 +1,11 @@
 """Examples as a model is trained on them: prompt and answer in token ids, in batches of like length.
 
-Dimensions: B rows, T tokens, A answer tokens of a batch.
+Dimensions: B rows, S tokens that they share, T tokens behind these, A answer tokens of a batch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -68,7 +69,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows as tensors; what fills up the shorter ones stands on the right."""
+    """Rows as tensors; what fills up the shorter ones stands on the right.
+
+    Tokens with which all rows begin, the trained prompt's mostly, may stand before them once for all.
+    """
 
     ids: "Tensor"  # [B, T]
     soft: "Tensor | None"  # [B, T], None where no row has a soft token
@@ -76,6 +80,7 @@ class Batch:
     targets: "Tensor"  # [A], the answers' tokens
     answers: list[int]  # tokens of each row's answer
     seen: "Tensor | None" = None  # [B, T], 1 for tokens and 0 for filling; None where no token looks ahead
+    begun: "Batch | None" = None  # the one row [1, S] that stands before each of them
 
 
 def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
@@ -142,24 +147,49 @@ def rows_of(
     return rows
 
 
-def as_batch(rows: Sequence[Row], device: Any = "cpu") -> Batch:
-    """The rows as one batch. Their last tokens are predicted, not run."""
+def as_batch(rows: Sequence[Row], device: Any = "cpu", *, shared: int = 0) -> Batch:
+    """The rows as one batch. Their last tokens are predicted, not run.
+
+    Args:
+        rows: any.
+        device: where the tensors are to be.
+        shared: S, so many first tokens to be run once; `beginning` says how many there are.
+    """
     import torch
 
-    width = max(len(row.tokens) for row in rows) - 1  # T
+    def run(some: Sequence[Row], part: slice, places: Sequence[int] = (), targets: Sequence[int] = ()) -> Batch:
+        return Batch(
+            ids=padded([row.tokens[:-1][part] for row in some], 0, device),
+            soft=padded([row.soft[:-1][part] for row in some], -1, device) if soft else None,
+            places=torch.tensor(places, dtype=torch.long, device=device),
+            targets=torch.tensor(targets, dtype=torch.long, device=device),
+            answers=[row.answer for row in some],
+        )
+
     soft = any(number >= 0 for row in rows for number in row.soft)
+    width = max(len(row.tokens) for row in rows) - 1 - shared  # T
     places = [
-        number * width + at
+        number * width + at - shared
         for number, row in enumerate(rows)
         for at in range(len(row.tokens) - row.answer - 1, len(row.tokens) - 1)
     ]
-    return Batch(
-        ids=padded([row.tokens[:-1] for row in rows], 0, device),
-        soft=padded([row.soft[:-1] for row in rows], -1, device) if soft else None,
-        places=torch.tensor(places, device=device),
-        targets=torch.tensor([token for row in rows for token in row.tokens[-row.answer :]], device=device),
-        answers=[row.answer for row in rows],
-    )
+    batch = run(rows, slice(shared, None), places, [token for row in rows for token in row.tokens[-row.answer :]])
+    return replace(batch, begun=run(rows[:1], slice(shared))) if shared else batch
+
+
+def beginning(rows: Sequence[Row]) -> int:
+    """How many first tokens to run once for all rows: those that they share, where that is less work than B times.
+
+    No answer's token is predicted in their place.
+
+    >>> def rows(size):
+    ...     return [Row((7,) * size + (number, 0), (-1,) * (size + 2), 1) for number in range(11)]
+    >>> beginning(rows(60)), beginning(rows(40))
+    (60, 0)
+    """
+    before = [tuple(zip(row.tokens, row.soft, strict=True))[: -row.answer - 1] for row in rows]
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*before, strict=False)))
+    return shared if (len(rows) - 1) * shared > _RUN else 0
 
 
 def padded(values: Sequence[Sequence[int]], filler: int, device: Any, width: int = 0) -> "Tensor":

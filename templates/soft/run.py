@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from templates.soft import checkpoint
 from templates.soft.dev import Dev
 from templates.soft.devices import devices
 from templates.soft.frozen import Frozen
+from templates.soft.identity import identity_of
 from templates.soft.rows import Row, epoch, groups
 from templates.soft.settings import Training
 
@@ -227,25 +227,3 @@ class Run:
             self.best = Best(best.pop("step"), found=best.pop("found"), dev=Dev(**best))
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def identity_of(method: object, settings: Training, rate: float, data: object, frozen: Frozen) -> dict[str, str]:
-    """Which training it is: one that goes on must have begun with the same, and be judged on the same.
-
-    Args:
-        method: a frozen dataclass.
-        settings: of the training; how often checkpoints are kept changes nothing.
-        rate: the highest learning rate, whoever named it.
-        data: label words, rows, and what is judged; whatever says all of it in its `repr`.
-        frozen: the model.
-    """
-    how = {name: str(value) for name, value in asdict(settings).items() if name != "keep_every"}
-    return {
-        "method": str(method),
-        **how,
-        "rate": f"{rate:g}",
-        "data": blake2b(repr(data).encode(), digest_size=8).hexdigest(),
-        "model": frozen.base.name,
-        "weights": frozen.fingerprint(),
-        "dtype": str(frozen.embeddings.dtype),
-    }

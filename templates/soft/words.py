@@ -6,18 +6,18 @@ Dimensions: B rows, V vocabulary, A answer tokens of a batch.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from templates.soft.batches import in_batches
+from templates.soft.caches import keeps_all, spread
 from templates.soft.encoder_decoder import EncoderDecoder, Pairs
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
 from templates.soft.recompute import once
-from templates.soft.rows import Batch, Labelled, Row
+from templates.soft.rows import Batch, Labelled, Row, as_batch
 from templates.template import Template
 from templates.tokens import Remembering
 
@@ -104,22 +104,6 @@ def read_once(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: 
     return _own(_ReadOnce(frozen.model, frozen.tokenizer), rows, prompt, _SHORT * size)
 
 
-def keeps_all(model: Any, *, prefix: bool) -> bool:
-    """Whether a causal model can be given the keys and values of all tokens that it has read, and needs no more.
-
-    Args:
-        model: of transformers.
-        prefix: whether there is one, of which windows keep what they see alone.
-    """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    if "past_key_values" not in signature(model.forward).parameters:
-        return False
-    good = {DynamicLayer} if prefix else {DynamicLayer, DynamicSlidingWindowLayer}
-    return {type(layer) for layer in DynamicCache(config=model.config).layers} <= good
-
-
 @dataclass(eq=False)
 class _Behind(Frozen):
     """A model that keeps the keys and values of what it reads, and reads behind those of one row.
@@ -130,17 +114,21 @@ class _Behind(Frozen):
 
     past: Any = None
 
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """The rows as one batch; before them stands what has been read, and nothing else."""
+        return as_batch(rows, self.device)
+
     def run(self, batch: Batch, prompt: Tensor | None) -> Any:
         """See `Frozen.run`."""
         from transformers import DynamicCache
 
         rows = len(batch.ids)
-        self.kept = DynamicCache()
         if self.past is not None:
-            for number, layer in enumerate(self.past.layers):
-                self.kept.update(*(part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values)), number)
+            self.kept = spread(self.past, rows)
         elif prompt is not None and batch.soft is None:
             self.kept = self.cache(prompt, rows)
+        else:
+            self.kept = DynamicCache()
         return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=self.kept, use_cache=True)
 
 

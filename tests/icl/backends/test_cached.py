@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,19 @@ def test_what_another_process_wrote_first_stays(tmp_path: Path) -> None:
     assert one.keep({b"k": "first", b"l": "own"}) == {b"k": "first", b"l": "own"}
     assert two.keep({b"k": "second", b"m": "new"}) == {b"k": "first", b"m": "new"}
     assert len(two) == 3
+
+
+def test_a_file_that_another_process_makes_is_waited_for(tmp_path: Path) -> None:
+    """One that is being written, and not in WAL mode yet: SQLite would say at once that it is locked."""
+    other = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE something (key)")
+    done = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    done.start()
+    with closing(Store(tmp_path / "x.sqlite")) as store:
+        done.join()
+        assert store.keep({b"key": "value"}) == {b"key": "value"}
+    other.close()
 
 
 def test_several_processes_lose_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_loss_and_gradient_are_those_of_transformers(
     frozen: EncoderDecoder, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of three lengths on both sides in one batch, two answer tokens' logits at a time; and each row's own."""
-    monkeypatch.setattr("templates.soft.frozen._LOGITS", 2 * len(frozen.embeddings))
+    monkeypatch.setattr("templates.soft.losses._LOGITS", 2 * len(frozen.embeddings))
     start = torch.tensor(np.random.default_rng(0).normal(size=(4, 32)), dtype=torch.float32)
     prompt, same = start.clone().requires_grad_(), start.clone().requires_grad_()
     rows = [with_soft(row, place) for row in ROWS]

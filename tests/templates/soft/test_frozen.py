@@ -56,13 +56,37 @@ def frozen(shape: Path) -> Iterator[Frozen]:
 @pytest.mark.parametrize("where", ["front", "between", "keys and values"])
 def test_loss_and_gradient_are_those_of_all_logits(frozen: Frozen, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of three lengths in one batch, two answer tokens' logits at a time, against row by row with every logit."""
-    monkeypatch.setattr("templates.soft.frozen._LOGITS", 2 * len(frozen.embeddings))
-    base, prefix = frozen.base, where == "keys and values"
+    monkeypatch.setattr("templates.soft.losses._LOGITS", 2 * len(frozen.embeddings))
+    rows = ROWS if where == "keys and values" else [with_soft(row, 0 if where == "front" else 2, 4) for row in ROWS]
+    check_loss_and_gradient(frozen, rows, prefix=where == "keys and values")
+
+
+@pytest.mark.parametrize("where", ["front", "between", "keys and values"])
+def test_what_all_rows_begin_with_runs_once(frozen: Frozen, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soft tokens and words before each question: loss and gradient are those of rows that run one by one."""
+    monkeypatch.setattr("templates.soft.rows._RUN", 0)
+    prefix = where == "keys and values"
+    led = [Row((0, 25, 26, *row.tokens[1:]), (-1, -1, *row.soft), row.answer) for row in ROWS]
+    rows = led if prefix else [with_soft(row, 0 if where == "front" else 3, 4) for row in led]
+    ran: list[tuple[int, ...]] = []
+    handle = frozen.model.base_model.register_forward_pre_hook(
+        lambda _, __, inputs: ran.append(tuple(inputs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    frozen.hidden(frozen.batch(rows), None if prefix else torch.zeros(4, frozen.base.hidden))
+    handle.remove()
+    width, shared = max(len(row.tokens) for row in rows) - 1, 3 if prefix else 7
+    windows = prefix and frozen.model.config.model_type in {"mistral", "gemma3_text"}  # which keep not all of a prefix
+    assert ran == ([(3, width)] if windows else [(1, shared), (3, width - shared)])
+    check_loss_and_gradient(frozen, rows, prefix=prefix)
+
+
+def check_loss_and_gradient(frozen: Frozen, rows: list[Row], *, prefix: bool) -> None:
+    """Both against transformers alone, row by row."""
+    base = frozen.base
     width = base.layers * 2 * base.kv_heads * base.head_size if prefix else base.hidden
     start = torch.tensor(np.random.default_rng(0).normal(size=(4, width)), dtype=torch.float32)
-    rows = ROWS if prefix else [with_soft(row, 0 if where == "front" else 2, 4) for row in ROWS]
     prompt, same = start.clone().requires_grad_(), start.clone().requires_grad_()
-    loss = frozen.loss(as_batch(rows), prompt)
+    loss = frozen.loss(frozen.batch(rows), prompt)
     expected = -torch.cat([chances(plain(frozen.model, row, same, prefix=prefix), row) for row in rows]).sum()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-4)
     torch.autograd.backward([loss * 0.5, expected * 0.5])
@@ -137,7 +161,7 @@ def test_afterwards_all_is_as_it_was(shape: Path) -> None:
 
 def test_each_tokens_loss_can_be_weighed(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven tokens count 1, 2, … 7, two tokens' logits at a time: losses and gradient are those of all logits."""
-    monkeypatch.setattr("templates.soft.frozen._LOGITS", 2 * len(frozen.embeddings))
+    monkeypatch.setattr("templates.soft.losses._LOGITS", 2 * len(frozen.embeddings))
     start = torch.tensor(np.random.default_rng(0).normal(size=(4, frozen.base.hidden)), dtype=torch.float32)
     rows = [with_soft(row, 0, 4) for row in ROWS]
     prompt, same = start.clone().requires_grad_(), start.clone().requires_grad_()

@@ -53,7 +53,7 @@ def test_gradients_are_those_of_transformers(kind: str, *, tied: bool, monkeypat
     model = AutoModelForCausalLM.from_config(config).eval()
     frozen, weights = Frozen(model, None), list(model.parameters())
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
-    monkeypatch.setattr("templates.soft.frozen._LOGITS", 2 * len(frozen.embeddings))
+    monkeypatch.setattr("templates.soft.losses._LOGITS", 2 * len(frozen.embeddings))
     for row in ROWS:
         asked = [-100] * (len(row.tokens) - row.answer)
         tokens = torch.tensor([row.tokens])
