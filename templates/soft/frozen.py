@@ -145,7 +145,7 @@ class Frozen:
         from transformers import DynamicCache
 
         rows, begun = len(batch.ids), batch.begun
-        prefix = None if batch.soft is not None or prompt is None else self.cache(prompt, 1 if begun else rows)
+        prefix = self.cache(prompt, 1 if begun else rows) if batch.prefixed and prompt is not None else None
         if begun:
             prefix = DynamicCache() if prefix is None else prefix
             self.model(inputs_embeds=self._embedded(begun, prompt), past_key_values=prefix, use_cache=True)

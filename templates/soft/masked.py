@@ -85,7 +85,7 @@ class Masked(Frozen):
         """
         seen: Any = batch.seen
         more: dict[str, Any] = {}
-        if batch.soft is None and prompt is not None:
+        if batch.prefixed and prompt is not None:
             start = self._first + len(prompt)
             seen = torch.cat([seen.new_ones(len(seen), len(prompt)), seen], 1)  # [B, P + T]
             more = {

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _POOL = 64  # batches within which rows are sorted by length
 _RUN = 512  # tokens that cost as much as a run of the model costs whatever its tokens
+_AHEAD = 256  # the same of a run of one row ahead of a batch
 
 
 class Labelled(Protocol):
@@ -75,12 +76,17 @@ class Batch:
     """
 
     ids: "Tensor"  # [B, T]
-    soft: "Tensor | None"  # [B, T], None where no row has a soft token
+    soft: "Tensor | None"  # [B, T], None where none of these is a soft token
     places: "Tensor"  # [A], where answer tokens are predicted, counted through all rows
     targets: "Tensor"  # [A], the answers' tokens
     answers: list[int]  # tokens of each row's answer
     seen: "Tensor | None" = None  # [B, T], 1 for tokens and 0 for filling; None where no token looks ahead
     begun: "Batch | None" = None  # the one row [1, S] that stands before each of them
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether a prompt, if there is one, stands before everything as keys and values: no row has a soft token."""
+        return self.soft is None and (self.begun is None or self.begun.soft is None)
 
 
 def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, room: int, *, end: bool) -> Row:
@@ -158,15 +164,15 @@ def as_batch(rows: Sequence[Row], device: Any = "cpu", *, shared: int = 0) -> Ba
     import torch
 
     def run(some: Sequence[Row], part: slice, places: Sequence[int] = (), targets: Sequence[int] = ()) -> Batch:
+        soft = [row.soft[:-1][part] for row in some]
         return Batch(
             ids=padded([row.tokens[:-1][part] for row in some], 0, device),
-            soft=padded([row.soft[:-1][part] for row in some], -1, device) if soft else None,
+            soft=padded(soft, -1, device) if any(number >= 0 for its in soft for number in its) else None,
             places=torch.tensor(places, dtype=torch.long, device=device),
             targets=torch.tensor(targets, dtype=torch.long, device=device),
             answers=[row.answer for row in some],
         )
 
-    soft = any(number >= 0 for row in rows for number in row.soft)
     width = max(len(row.tokens) for row in rows) - 1 - shared  # T
     places = [
         number * width + at - shared
@@ -184,12 +190,12 @@ def beginning(rows: Sequence[Row]) -> int:
 
     >>> def rows(size):
     ...     return [Row((7,) * size + (number, 0), (-1,) * (size + 2), 1) for number in range(11)]
-    >>> beginning(rows(60)), beginning(rows(40))
-    (60, 0)
+    >>> beginning(rows(30)), beginning(rows(20))
+    (30, 0)
     """
     before = [tuple(zip(row.tokens, row.soft, strict=True))[: -row.answer - 1] for row in rows]
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*before, strict=False)))
-    return shared if (len(rows) - 1) * shared > _RUN else 0
+    return shared if (len(rows) - 1) * shared > _AHEAD else 0
 
 
 def padded(values: Sequence[Sequence[int]], filler: int, device: Any, width: int = 0) -> "Tensor":

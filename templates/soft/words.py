@@ -75,7 +75,7 @@ def behind(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int
     first = tuple(row.tokens[-row.answer] for row in rows)
     with once(frozen.model):
         batch = frozen.batch([rows[0].begun])
-        if keeps_all(frozen.model, prefix=prompt is not None and batch.soft is None):
+        if keeps_all(frozen.model, prefix=prompt is not None and batch.prefixed):
             reader = _Behind(frozen.model, frozen.tokenizer)
             [found] = _one_token(reader, prompt, first, batch)
             tails = [Row(row.tokens[-row.answer :], (-1,) * row.answer, row.answer - 1) for row in more]
@@ -125,7 +125,7 @@ class _Behind(Frozen):
         rows = len(batch.ids)
         if self.past is not None:
             self.kept = spread(self.past, rows)
-        elif prompt is not None and batch.soft is None:
+        elif prompt is not None and batch.prefixed:
             self.kept = self.cache(prompt, rows)
         else:
             self.kept = DynamicCache()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from templates.soft.frozen import Frozen
 from templates.soft.prompt import SoftPrompt
-from templates.soft.rows import Batch, Labelled, Row, rows_of
+from templates.soft.rows import Labelled, Row, rows_of
 from templates.template import Template, soft_slots, spelt
 from templates.tokens import affixes
 
@@ -118,31 +118,9 @@ def log_likelihoods(frozen: Frozen, asked: Sequence[Asked], prompts: Tensor, cou
         prompts: [C·P, H], one trigger's embeddings after another.
         count: C.
     """
-    batch = frozen.batch([row for its in asked for row in its.rows])
-    said = frozen.logprobs(copies(batch, count, len(prompts) // count), prompts)
+    tokens = len(prompts) // count  # P
+    rows = [row.moved(number * tokens) for number in range(count) for its in asked for row in its.rows]
+    said = frozen.logprobs(frozen.batch(rows), prompts)
     words = torch.stack([its[0].sum() for its in said]).view(count, -1)
     parts = torch.split(words, [len(its.rows) for its in asked], 1)
     return torch.stack([part.logsumexp(1) for part in parts], 1)
-
-
-def copies(batch: Batch, count: int, tokens: int) -> Batch:
-    """The batch several times over, each time with soft tokens of its own.
-
-    Args:
-        batch: B rows with soft tokens.
-        count: C.
-        tokens: P, of each copy: those of the second begin at number P.
-    Returns:
-        C·B rows, copy after copy.
-    """
-    shift = torch.arange(count, device=batch.ids.device).repeat_interleave(len(batch.ids))[:, None]  # [C·B, 1]
-    soft = None if batch.soft is None else batch.soft.repeat(count, 1)
-    starts = torch.arange(count, device=batch.ids.device).repeat_interleave(len(batch.places)) * batch.ids.numel()
-    return Batch(
-        ids=batch.ids.repeat(count, 1),
-        soft=None if soft is None else torch.where(soft < 0, soft, soft + shift * tokens),
-        places=batch.places.repeat(count) + starts,
-        targets=batch.targets.repeat(count),
-        answers=batch.answers * count,
-        seen=None if batch.seen is None else batch.seen.repeat(count, 1),
-    )

@@ -64,7 +64,7 @@ def test_loss_and_gradient_are_those_of_all_logits(frozen: Frozen, where: str, m
 @pytest.mark.parametrize("where", ["front", "between", "keys and values"])
 def test_what_all_rows_begin_with_runs_once(frozen: Frozen, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soft tokens and words before each question: loss and gradient are those of rows that run one by one."""
-    monkeypatch.setattr("templates.soft.rows._RUN", 0)
+    monkeypatch.setattr("templates.soft.rows._AHEAD", 0)
     prefix = where == "keys and values"
     led = [Row((0, 25, 26, *row.tokens[1:]), (-1, -1, *row.soft), row.answer) for row in ROWS]
     rows = led if prefix else [with_soft(row, 0 if where == "front" else 3, 4) for row in led]

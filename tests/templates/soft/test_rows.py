@@ -82,6 +82,18 @@ def test_a_batch_knows_where_answers_are_predicted() -> None:
     assert as_batch([Row((5, 9), (-1, -1), 1)]).soft is None
 
 
+def test_a_batch_whose_rows_share_their_beginning_by_hand() -> None:
+    """Soft token and word 5 stand before both rows; what is predicted is counted through the rest alone."""
+    rows = [Row((0, 5, 6, 7, 8), (0, -1, -1, -1, -1), 2), Row((0, 5, 9, 4), (0, -1, -1, -1), 1)]
+    batch = as_batch(rows, shared=2)
+    assert batch.begun is not None
+    assert batch.begun.soft is not None
+    assert (batch.begun.ids.tolist(), batch.begun.soft.tolist()) == ([[0, 5]], [[0, -1]])
+    assert (batch.ids.tolist(), batch.soft) == ([[6, 7], [9, 0]], None)
+    assert (batch.places.tolist(), batch.targets.tolist(), batch.answers) == ([0, 1, 2], [7, 8, 4], [2, 1])
+    assert not batch.prefixed
+
+
 def test_an_epoch_has_every_row_once_in_batches_of_like_length() -> None:
     """A hundred rows of a hundred lengths, ten at a time: a batch spans ten lengths; seeds decide the order alone."""
     rows = [Row((7,) * length, (-1,) * length, 1) for length in range(2, 102)]
