@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(BIN)/icl demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: lint test
 

@@ -152,10 +152,11 @@ def files(place: Path) -> list[Path]:
 
 
 async def test_closing_fails_what_runs_and_removes_the_files(
-    base: Base, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests in the engine's hands get this project's error; who is cancelled meanwhile is cancelled."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path_factory.mktemp("t")  # a short name: the engine's sockets are in it
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     lm = VLLM(str(tiny_model), dtype="float32", enforce_eager=True, block_size=32)
     await lm.generate(Request((prefix(base, 1), "Q:"), max_tokens=1))
     running = [
@@ -163,7 +164,7 @@ async def test_closing_fails_what_runs_and_removes_the_files(
         for seed in range(3)
     ]
     await asyncio.sleep(0.5)
-    assert len(files(tmp_path)) == 1 + 3
+    assert len(files(folder)) == 1 + 3
     running[2].cancel()
     await lm.aclose()
     first, second, third = await asyncio.gather(*running, return_exceptions=True)
@@ -171,7 +172,7 @@ async def test_closing_fails_what_runs_and_removes_the_files(
     for error in (first, second):
         assert isinstance(error, ModelError)
         assert "was closed" in str(error)
-    assert not files(tmp_path)
+    assert not files(folder)
 
 
 async def test_the_files_go_even_if_the_engine_does_not_stop(
