@@ -12,7 +12,7 @@ from bench.peft_training import Peft
 from bench.word_problems import llama, tokenizer_for
 from icl import Example
 from templates import Template, load_template
-from templates.soft import Method, PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training
+from templates.soft import PrefixTuning, PromptTuning, PTuning, SoftPrompt, Training
 from templates.soft.frozen import Frozen
 from templates.soft.rows import Row, cut, rows_of
 from templates.soft.run import Run
@@ -38,7 +38,7 @@ class Setting:
     """
 
     name: str
-    method: Method
+    method: PromptTuning | PTuning | PrefixTuning
     vocabulary: int
     same: float
     whole: float
@@ -49,6 +49,7 @@ LARGE = Setting("prompt tuning, V 152k", PromptTuning(P), 151_936, 3, 4.5)
 SETTINGS = (
     Setting("prompt tuning, V 8k", PromptTuning(P), 8_000, 1.1, 2.7),
     Setting("prompt tuning, V 32k", PromptTuning(P), 32_000, 2, 3),
+    Setting("prompt tuning of 100 tokens, V 32k", PromptTuning(100), 32_000, 3, 4),  # as many as in Lester et al.
     LARGE,
     replace(LARGE, name="prompt tuning, V 152k, the number alone", same=8, whole=15, short=True),
     Setting("P-tuning (LSTM), V 32k", PTuning(P, encoder="lstm"), 32_000, 2, 4),
@@ -111,4 +112,5 @@ class Case:
     def _placed(self) -> Template:
         if self.method.kind is not SoftPrompt:
             return self.template
-        return replace(self.template, soft=SoftPrompt(np.zeros((P, self.frozen.base.hidden)), self.frozen.base))
+        vectors = np.zeros((self.method.tokens, self.frozen.base.hidden))
+        return replace(self.template, soft=SoftPrompt(vectors, self.frozen.base))
