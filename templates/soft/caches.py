@@ -3,30 +3,49 @@
 from inspect import signature
 from typing import Any
 
+import torch
 
-def keeps_all(model: Any, *, prefix: bool) -> bool:
-    """Whether a causal model can be given the keys and values of all tokens that it has read, and needs no more.
+from templates.soft.recompute import once
 
-    One that runs layers again for gradients keeps none.
+
+def goes_on(model: Any) -> bool:
+    """Whether a causal model says the same behind keys and values of what it has read as in one go: found out.
+
+    Some keep states besides or instead, some count positions from anew, some make no mask behind a cache.
 
     Args:
-        model: of transformers.
-        prefix: whether there is one, of which windows keep what they see alone.
+        model: of transformers, in evaluation mode.
     """
     from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    if "past_key_values" not in signature(model.forward).parameters or model.is_gradient_checkpointing:
+    if "past_key_values" not in signature(model.forward).parameters or _turns_by_length(model.config):
         return False
-    good = {DynamicLayer} if prefix else {DynamicLayer, DynamicSlidingWindowLayer}
-    return {type(layer) for layer in DynamicCache(config=model.config).layers} <= good
+    table = model.get_input_embeddings()
+    word = len(table.weight) // 2  # no special token
+    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 3, 2]], device=table.weight.device) + word
+    with torch.no_grad(), once(model):
+        whole = model(inputs_embeds=table(ids), use_cache=False)[0]  # embeddings anew for each run: some change them
+        cache = DynamicCache()
+        try:
+            model(inputs_embeds=table(ids[:1, :2]), past_key_values=cache, use_cache=True)
+            behind = model(inputs_embeds=table(ids[:, 2:]), past_key_values=spread(cache, 2), use_cache=False)[0]
+        except Exception:  # noqa: BLE001 - in whichever way it fails: it is run in one go
+            return False
+    size = whole.nan_to_num().abs().max().item()
+    return torch.allclose(whole[:, 2:], behind, atol=1e-3 * size, equal_nan=True)
+
+
+def _turns_by_length(config: Any) -> bool:
+    """Whether rotary positions are others in long texts (LongRoPE), where a few tokens do not show it."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return "longrope" in str(rope)
 
 
 def spread(cache: Any, rows: int) -> Any:
     """The keys and values of one row, for so many rows.
 
     Args:
-        cache: of transformers, of layers that keep all; see `keeps_all`.
+        cache: of transformers.
         rows: how many.
     """
     from transformers import DynamicCache

@@ -19,7 +19,7 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
 
     Raises:
         UserError: a model that says no words, or of a kind that prompts are not trained for here.
-        Unsupported: see `check_embeddings`.
+        Unsupported: see `check_embeddings`; or one that is loaded as causal, and looks ahead.
     """
     kind: type[Frozen]
     names = [kind.__name__ for kind in type(model).__mro__]
@@ -35,7 +35,26 @@ def frozen_of(model: Any, tokenizer: Any) -> Frozen:
     frozen = kind(model, tokenizer)
     with frozen.held():
         check_embeddings(model)
+        if kind is Frozen and not causal(model):
+            raise Unsupported(
+                f"{model.name_or_path!r} ({model.config.model_type}) is loaded as a causal model, and its tokens see "
+                "those behind them; load it with is_decoder=True, or with AutoModelForMaskedLM"
+            )
     return frozen
+
+
+def causal(model: Any) -> bool:
+    """Whether what is made of a token stays as it is, whatever comes behind it: found out, as few models say so.
+
+    Args:
+        model: in evaluation mode, with an output layer or without.
+    """
+    table = model.get_input_embeddings().weight
+    word = len(table) // 2  # no special token
+    rows = torch.tensor([[word, word + 1], [word, word + 2]], device=table.device)
+    with torch.no_grad():
+        one, other = model(input_ids=rows)[0][:, 0]
+    return torch.allclose(one, other, atol=1e-5 * one.nan_to_num().abs().max().item(), equal_nan=True)
 
 
 def check_embeddings(model: Any) -> None:
@@ -54,6 +73,13 @@ def check_embeddings(model: Any) -> None:
     ids = torch.arange(4, device=table.weight.device)[None] + len(table.weight) // 2  # words, no special tokens
     with torch.no_grad():
         read, given = reader(input_ids=ids)[0], reader(inputs_embeds=table(ids))[0]
+        try:
+            reader(inputs_embeds=table(ids) / 2)  # no token's
+        except RuntimeError as error:
+            raise Unsupported(
+                f"{model.name_or_path!r} ({model.config.model_type}) reads embeddings of tokens alone, and soft tokens "
+                f"are none: {error}; take another model"
+            ) from error
     size = read.nan_to_num().abs().max().item()
     if not torch.allclose(read, given, atol=1e-3 * size, equal_nan=True):
         raise Unsupported(

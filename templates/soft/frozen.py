@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from templates.errors import Unsupported
 from templates.soft.base import Base, base_of
-from templates.soft.caches import keeps_all, spread
+from templates.soft.caches import goes_on, spread
 from templates.soft.losses import pieces, token_losses
 from templates.soft.prompt import Prefix, SoftPrompt, Trained
 from templates.soft.recompute import recomputed
@@ -83,8 +83,7 @@ class Frozen:
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """The rows as one batch, where the model computes; what all begin with is run once, if the model can."""
-        prefix = all(number < 0 for row in rows for number in row.soft)
-        return as_batch(rows, self.device, shared=beginning(rows) if keeps_all(self.model, prefix=prefix) else 0)
+        return as_batch(rows, self.device, shared=beginning(rows) if self.shares else 0)
 
     @contextmanager
     def held(self, *, recompute: bool = False, learning: Sequence[nn.Parameter] = ()) -> Iterator[None]:
@@ -144,13 +143,13 @@ class Frozen:
         """What the model makes of the rows, behind what they begin with."""
         from transformers import DynamicCache
 
-        rows, begun = len(batch.ids), batch.begun
-        prefix = self.cache(prompt, 1 if begun else rows) if batch.prefixed and prompt is not None else None
-        if begun:
-            prefix = DynamicCache() if prefix is None else prefix
-            self.model(inputs_embeds=self._embedded(begun, prompt), past_key_values=prefix, use_cache=True)
-            prefix = spread(prefix, rows)
-        return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=prefix, use_cache=False)
+        rows, lead = len(batch.ids), batch.lead
+        past = self.cache(prompt, 1 if lead else rows) if batch.prefixed and prompt is not None else None
+        if lead:
+            past = DynamicCache() if past is None else past
+            self.model(inputs_embeds=self._embedded(lead, prompt), past_key_values=past, use_cache=True)
+            past = spread(past, rows)
+        return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=past, use_cache=False)
 
     def run_one(self) -> Any:
         """What the model makes of one token, whichever it is."""
@@ -163,6 +162,15 @@ class Frozen:
         token, in the place of whose hidden state these are put.
         """
         return self._output(hidden) if self._plain else self._logits(hidden)
+
+    @property
+    def shares(self) -> bool:
+        """Whether rows can share what they begin with. Layers that run again for gradients keep no keys and values."""
+        return self._goes_on and not self.model.is_gradient_checkpointing
+
+    @cached_property
+    def _goes_on(self) -> bool:
+        return goes_on(self.model)
 
     @cached_property
     def _plain(self) -> bool:
@@ -229,7 +237,7 @@ class Frozen:
 
         base = self.base
         layered = prefix.to(self.embeddings.dtype).view(len(prefix), base.layers, 2, base.kv_heads, base.head_size)
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache()  # whose layers keep all, also where a window sees less
         for layer, (keys, values) in enumerate(layered.permute(1, 2, 3, 0, 4)):  # [K, P, D] each
             cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
         return cache

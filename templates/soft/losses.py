@@ -29,7 +29,7 @@ def token_losses(
 
 
 def pieces(hidden: Tensor, targets: Tensor, vocabulary: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both, for so many answer tokens at a time as may have their logits at once."""
+    """States and targets of so many answer tokens at a time as may have their logits at once."""
     size = max(1, _LOGITS // vocabulary)
     for start in range(0, len(targets), size):
         yield hidden[start : start + size], targets[start : start + size]

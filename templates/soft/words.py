@@ -4,7 +4,7 @@ Dimensions: B rows, V vocabulary, A answer tokens of a batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from templates.soft.batches import in_batches
-from templates.soft.caches import keeps_all, spread
 from templates.soft.encoder_decoder import EncoderDecoder, Pairs
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
 from templates.soft.recompute import once
-from templates.soft.rows import Batch, Labelled, Row, as_batch
+from templates.soft.rows import Batch, Labelled, Row
 from templates.template import Template
 from templates.tokens import Remembering
 
@@ -39,7 +38,7 @@ def word_logprobs(
     """For each question and each of the words that may answer it, the log-probabilities of the word's tokens.
 
     Words of one token are all read in the place of one. A question that has longer ones runs with each of them, or,
-    where they are many, by itself: see `behind`, `by_masks` and `read_once`.
+    where they are many, by itself: see `together`, `by_masks` and `read_once`.
 
     Args:
         frozen: the model; within `held`, and no gradients.
@@ -47,7 +46,7 @@ def word_logprobs(
         prompt: see `Frozen.hidden`.
         size: rows that run at once.
     """
-    longer = by_masks if isinstance(frozen, Masked) else read_once if isinstance(frozen, EncoderDecoder) else behind
+    longer = by_masks if isinstance(frozen, Masked) else read_once if isinstance(frozen, EncoderDecoder) else together
     short: dict[tuple[int, ...], list[int]] = {}  # words of one token each, and the questions that have them
     few: list[int] = []  # questions with some words that are longer
     found: dict[int, list[Logprobs]] = {}
@@ -66,25 +65,10 @@ def word_logprobs(
     return [found[place] for place in range(len(worded))]
 
 
-def behind(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
-    """One question of a causal model: first tokens are read at its end, others behind its keys and values.
-
-    A model that keeps something else (states, windows of a prefix) reads the question again with each longer word.
-    """
-    more = [row for row in rows if row.answer > 1]
-    first = tuple(row.tokens[-row.answer] for row in rows)
+def together(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
+    """One question of a causal model, which reads it once for all words that run together, if it can."""
     with once(frozen.model):
-        batch = frozen.batch([rows[0].begun])
-        if keeps_all(frozen.model, prefix=prompt is not None and batch.prefixed):
-            reader = _Behind(frozen.model, frozen.tokenizer)
-            [found] = _one_token(reader, prompt, first, batch)
-            tails = [Row(row.tokens[-row.answer :], (-1,) * row.answer, row.answer - 1) for row in more]
-            rest = _own(replace(reader, past=reader.kept), tails, None, _SHORT * size)
-        else:
-            [found] = _one_token(frozen, prompt, first, batch)
-            rest = [its[1:] for its in _own(frozen, more, prompt, size)]
-    others = iter(rest)
-    return [one + (next(others) if row.answer > 1 else []) for one, row in zip(found, rows, strict=True)]
+        return _own(frozen, rows, prompt, _SHORT * size if frozen.shares else size)
 
 
 def by_masks(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
@@ -102,34 +86,6 @@ def by_masks(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: i
 def read_once(frozen: Frozen, rows: Sequence[Row], prompt: Tensor | None, size: int) -> list[Logprobs]:
     """One question of an encoder with a decoder: the encoder reads it once for all words that are said together."""
     return _own(_ReadOnce(frozen.model, frozen.tokenizer), rows, prompt, _SHORT * size)
-
-
-@dataclass(eq=False)
-class _Behind(Frozen):
-    """A model that keeps the keys and values of what it reads, and reads behind those of one row.
-
-    Args:
-        past: of that row; None where there are none but of a prefix.
-    """
-
-    past: Any = None
-
-    def batch(self, rows: Sequence[Row]) -> Batch:
-        """The rows as one batch; before them stands what has been read, and nothing else."""
-        return as_batch(rows, self.device)
-
-    def run(self, batch: Batch, prompt: Tensor | None) -> Any:
-        """See `Frozen.run`."""
-        from transformers import DynamicCache
-
-        rows = len(batch.ids)
-        if self.past is not None:
-            self.kept = spread(self.past, rows)
-        elif prompt is not None and batch.prefixed:
-            self.kept = self.cache(prompt, rows)
-        else:
-            self.kept = DynamicCache()
-        return self.model(inputs_embeds=self._embedded(batch, prompt), past_key_values=self.kept, use_cache=True)
 
 
 class _ReadOnce(EncoderDecoder):

@@ -18,6 +18,7 @@ from templates.soft.base import Base
 from templates.soft.batches import in_batches
 from templates.soft.dev import Dev
 from templates.soft.encoder_decoder import enclosed
+from templates.soft.families import causal
 from templates.soft.frozen import Frozen
 from templates.soft.masked import Masked
 from templates.soft.rows import Batch, Labelled, Row, as_batch
@@ -90,8 +91,9 @@ class Headed(Frozen):
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """The rows as one batch, each read in one place; `targets` are labels' numbers."""
-        batch = as_batch(rows, self.device)
-        return as_read_first(batch, [len(row.tokens) - 1 for row in rows]) if self.both_ways else batch
+        if self.both_ways:
+            return as_read_first(as_batch(rows, self.device), [len(row.tokens) - 1 for row in rows])
+        return self.inner.batch(rows)
 
     def loss(self, batch: Batch, prompt: Tensor | None) -> Tensor:
         """Cross-entropy of the batch's labels, summed."""
@@ -184,16 +186,9 @@ def headed(model: Any, tokenizer: Any, tokens: int, labels: int) -> Headed:
             f"({model.config.model_type}) is an encoder with a decoder; train a prompt of label words for it"
         )
     inner = Frozen(body, tokenizer)
-    return Headed(body, tokenizer, inner if causal(inner) else Masked(body, tokenizer), tokens, labels)
-
-
-def causal(frozen: Frozen) -> bool:
-    """Whether a token's hidden state stays as it is, whatever comes behind it: found out, as few models say so."""
-    word = len(frozen.embeddings) // 2  # no special token
-    rows = torch.tensor([[word, word + 1], [word, word + 2]], device=frozen.device)
-    with frozen.held(), torch.no_grad():
-        one, other = frozen.model(input_ids=rows).last_hidden_state[:, 0]
-    return torch.allclose(one, other, atol=1e-5 * one.nan_to_num().abs().max().item(), equal_nan=True)
+    with inner.held():
+        onward = causal(body)
+    return Headed(body, tokenizer, inner if onward else Masked(body, tokenizer), tokens, labels)
 
 
 def as_read_first(batch: Batch, sizes: Sequence[int]) -> Batch:

@@ -11,7 +11,7 @@ from templates.soft import PTuningV2, train
 from templates.soft.encoder_decoder import EncoderDecoder
 from templates.soft.families import frozen_of
 from templates.soft.heads import train_classifier
-from tests.shapes import PAIRS, SCALED
+from tests.shapes import GROUPED, PAIRS, SCALED
 from tests.templates.soft.few import some
 
 
@@ -37,6 +37,20 @@ def test_models_whose_embeddings_scale_by_themselves_are_taken() -> None:
     pair = small(PAIRS["bart"]) | {"scale_embedding": True, "decoder_start_token_id": 0}
     frozen = frozen_of(AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **pair)), None)
     assert type(frozen) is EncoderDecoder
+
+
+LOOKING = {
+    "bert": small(GROUPED),
+    "gemma2": small(GROUPED | {"use_bidirectional_attention": True}),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKING)
+def test_models_that_look_ahead_are_no_causal_ones(kind: str) -> None:
+    """BERT that is loaded with a causal output layer, and says nothing of a decoder: rows would see their filling."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **LOOKING[kind]))
+    with pytest.raises(Unsupported, match=f"{kind}.* see those behind them; load it with is_decoder=True"):
+        frozen_of(model, None)
 
 
 OTHER_CACHES = {

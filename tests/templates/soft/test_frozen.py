@@ -68,15 +68,14 @@ def test_what_all_rows_begin_with_runs_once(frozen: Frozen, where: str, monkeypa
     prefix = where == "keys and values"
     led = [Row((0, 25, 26, *row.tokens[1:]), (-1, -1, *row.soft), row.answer) for row in ROWS]
     rows = led if prefix else [with_soft(row, 0 if where == "front" else 3, 4) for row in led]
-    ran: list[tuple[int, ...]] = []
+    batch, ran = frozen.batch(rows), list[tuple[int, ...]]()
     handle = frozen.model.base_model.register_forward_pre_hook(
         lambda _, __, inputs: ran.append(tuple(inputs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
-    frozen.hidden(frozen.batch(rows), None if prefix else torch.zeros(4, frozen.base.hidden))
+    frozen.hidden(batch, None if prefix else torch.zeros(4, frozen.base.hidden))
     handle.remove()
     width, shared = max(len(row.tokens) for row in rows) - 1, 3 if prefix else 7
-    windows = prefix and frozen.model.config.model_type in {"mistral", "gemma3_text"}  # which keep not all of a prefix
-    assert ran == ([(3, width)] if windows else [(1, shared), (3, width - shared)])
+    assert ran == [(1, shared), (3, width - shared)]
     check_loss_and_gradient(frozen, rows, prefix=prefix)
 
 

@@ -11,7 +11,7 @@ from templates import Template, Verbalizer
 from templates.errors import DataError
 from templates.soft import Base, SoftPrompt
 from templates.soft.frozen import Frozen
-from templates.soft.rows import Row, as_batch, epoch, rows_of
+from templates.soft.rows import Row, as_batch, beginning, epoch, rows_of
 
 TEMPLATE = Template("Q: {question}\nA: {answer}")
 SOFT = SoftPrompt(np.zeros((5, 2)), Base("m", layers=1, hidden=2))
@@ -86,12 +86,20 @@ def test_a_batch_whose_rows_share_their_beginning_by_hand() -> None:
     """Soft token and word 5 stand before both rows; what is predicted is counted through the rest alone."""
     rows = [Row((0, 5, 6, 7, 8), (0, -1, -1, -1, -1), 2), Row((0, 5, 9, 4), (0, -1, -1, -1), 1)]
     batch = as_batch(rows, shared=2)
-    assert batch.begun is not None
-    assert batch.begun.soft is not None
-    assert (batch.begun.ids.tolist(), batch.begun.soft.tolist()) == ([[0, 5]], [[0, -1]])
+    assert batch.lead is not None
+    assert batch.lead.soft is not None
+    assert (batch.lead.ids.tolist(), batch.lead.soft.tolist()) == ([[0, 5]], [[0, -1]])
     assert (batch.ids.tolist(), batch.soft) == ([[6, 7], [9, 0]], None)
     assert (batch.places.tolist(), batch.targets.tolist(), batch.answers) == ([0, 1, 2], [7, 8, 4], [2, 1])
     assert not batch.prefixed
+
+
+def test_no_answer_is_predicted_in_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that differ in their answers alone share all tokens but the last before these."""
+    monkeypatch.setattr("templates.soft.rows._AHEAD", 0)
+    assert beginning([Row((1, 2, 3, 8, 4), (-1,) * 5, 2), Row((1, 2, 3, 9), (-1,) * 4, 1)]) == 2
+    assert beginning([Row((1, 2, 3, 8), (0, -1, -1, -1), 1), Row((1, 2, 3, 8), (1, -1, -1, -1), 1)]) == 0
+    assert beginning([Row((1, 2, 3, 8), (-1,) * 4, 1)]) == 0, "one row shares nothing"
 
 
 def test_an_epoch_has_every_row_once_in_batches_of_like_length() -> None:

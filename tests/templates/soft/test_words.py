@@ -93,23 +93,24 @@ def test_words_are_worth_what_each_is_by_itself(kind: str, prompt: str, tiny_mod
 def test_models_that_keep_no_keys_and_values(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     """States, or layers that run again for gradients: the words are worth the same; such layers run again afterwards.
 
-    Of states, words of one token are read at the question's end, and each longer one with the whole question.
+    Behind states, each word is read with the whole question.
     """
     model = AutoModelForCausalLM.from_pretrained(make_shape(kind, tiny_model, tmp_path / "model"))
-    frozen, asked = Frozen(model, None), rows(0, 20, [1, 2, 1, 4, 1, 1, 1, 1, 1])
+    frozen, asked = Frozen(model, None), rows(0, 60, [1, 2, 1, 4, 1, 1, 1, 1, 1])
     with frozen.held(recompute=kind == "llama"), torch.no_grad():
         again = model.is_gradient_checkpointing
+        assert not frozen.shares
         with counted(frozen) as ran:
             found = word_logprobs(frozen, [asked], None, 2)
         assert model.is_gradient_checkpointing == again == (kind == "llama")
         alone = [frozen.logprobs(frozen.batch([row]), None)[0][0].tolist() for row in asked]
     assert found == [[pytest.approx(word, abs=1e-5) for word in alone]]
-    assert ran == ([20, 2 * 3] if kind == "llama" else [20, 2 * 23])
+    assert ran == ([59, 8 * 2, 63] if kind == "llama" else [2 * 60] * 3 + [2 * 61, 63])
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
-    ("llama", [80, 64 * 5]),
-    ("mistral", [80, 64 * 5]),
+    ("llama", [79, 64 * 5, 79, 13 * 6]),
+    ("mistral", [79, 64 * 5, 79, 13 * 6]),
     ("t5", [80, 80]),
     ("bert", [6 * 47]),
 ])  # fmt: skip
@@ -117,6 +118,7 @@ def test_a_question_runs_once_for_many_words(kind: str, expected: Any, tiny_mode
     """What is run of 77 words of one to six tokens, by hand, and at most a fifth of all words with their question."""
     frozen = made(kind, tiny_model, tmp_path)
     asked = rows(0, 40 if kind == "bert" else 80, LENGTHS)
+    assert kind not in SHAPES or frozen.shares
     with frozen.held(), torch.no_grad(), counted(frozen) as ran:
         word_logprobs(frozen, [asked], None, 16)
     assert ran == expected
