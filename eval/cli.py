@@ -78,7 +78,8 @@ def run_command(
     with interruptible(out), progress() as on_start:
         rows = answer(config, queries, store, on_start)
     write_whole(out, "".join(row.model_dump_json() + "\n" for row in rows))
-    typer.echo(f"{len(rows)} answers in {out}")
+    unread = sum(row.answer is None and row.outcome is not Outcome.FAILED for row in rows)
+    typer.echo(f"{len(rows)} answers in {out}" + (f", {unread} of which could not be read: null" if unread else ""))
     if failed := [row for row in rows if row.outcome is Outcome.FAILED]:
         fail(f"{len(failed)} of {len(rows)} questions failed, first: {failed[0].error}; run the same again")
 

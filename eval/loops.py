@@ -1,12 +1,14 @@
 """What `icl tune` does with a method: the loop that trains it, short trials before that, and what came of it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from eval.folder import RunFolder
 from eval.listed import Listed, in_folder
 from eval.terminal import show
 from icl.example import Example
@@ -46,6 +48,12 @@ class Material:
         """What a loop, or trials of one, make of it."""
         data = (*self.model, self.learnt, self.worded)
         return work(method, *data, dev=self.judged, training=training, folder=self.folder, **more)
+
+
+def alone(method: Any, checkpoints: Path) -> AbstractContextManager[None]:
+    """Hold the folder of checkpoints: a second training there is refused, but for other devices of the same one."""
+    keeps = devices().first and not isinstance(method, LinearProbe)
+    return RunFolder(checkpoints).locked() if keeps else nullcontext()
 
 
 def loop_of(method: Any, *, classifier: bool) -> Loop:

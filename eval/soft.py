@@ -1,14 +1,17 @@
 """The trained prompt of a run: from its folder into the template."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from templates.errors import DataError, Unsupported
 from templates.soft import Trained
 from templates.soft.baselines.folder import read_notes
 from templates.soft.folder import MIXTURE, TUNED
 from templates.soft.heads.classifier import NOTES as CLASSIFIER
+from templates.soft.made import wording
 from templates.template import Template
 
 # Folders with prompts in them that mean nothing alone, by the notes that they have.
@@ -43,11 +46,21 @@ def load_prompt(path: str) -> Trained:
 def with_prompt(template: Template, path: str) -> Template:
     """The template with the prompt in the folder; a warning, where that was trained with another template."""
     prompt = load_prompt(path)
-    known = prompt.made.get("template")
-    if isinstance(known, str) and template.name not in known.split(", "):  # of several tasks there are several
+    if other := _otherwise(template, prompt.made):
         warnings.warn(
-            f"{path} was trained with template {known!r}, and this run has {template.name!r}; expect less of it, or "
-            "name its own with --template",
+            f"{path} was trained with {other}; expect less of it, or name its own template with --template",
             stacklevel=2,
         )
     return replace(template, soft=prompt)
+
+
+def _otherwise(template: Template, made: Mapping[str, Any]) -> str:
+    """What is other in the template that the prompt was trained with; nothing where it is the same or not known."""
+    now, before = wording(template), made.get("wording")
+    if isinstance(before, dict):
+        changed = [part for part in now if before.get(part, now[part]) != now[part]]
+        return "; ".join(f"{part} {before[part]!r}, and this run has {now[part]!r}" for part in changed)
+    known = made.get("template")  # of several tasks, joined by commas; all that older notes have
+    if isinstance(known, str) and template.name not in known.split(", "):
+        return f"template {known!r}, and this run has {template.name!r}"
+    return ""

@@ -124,11 +124,16 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     }
     made = build("methods", method, **_said(own))
 
-    from eval.loops import Material, loop_of, trained, tried  # loads torch: slips above are told at once
+    from eval.loops import Material, alone, loop_of, trained, tried  # loads torch: slips above are told at once
 
     loop, checkpoints = loop_of(made, classifier=classifier), out.with_name(f"{out.name}.training")
     learnt, judged = _examples(task, train, dev, limit)
     worded = _worded(task, template)
+    if labels and worded.verbalizer is not None:
+        raise UserError(
+            f"template {worded.name!r} has labels of its own, {list(worded.verbalizer.labels)}; leave out --labels, or "
+            "change them there"
+        )
     if labels:
         worded = replace(worded, verbalizer=_verbalizer(labels, learnt))
     if tokens and worded.soft_tokens not in {0, tokens}:
@@ -142,9 +147,10 @@ def tune_command(  # noqa: PLR0913, PLR0917 - one parameter per option
             typer.echo(f"going on from {checkpoints}", err=True)
         loaded = _model(model, dtype, device, made, headless=classifier)
         material = Material(loaded, learnt, judged, worded, train or str(task), checkpoints)
-        if auto:
-            made, settings = tried(loop, made, material, settings)
-        listed = trained(loop, made, material, settings, out)
+        with alone(made, checkpoints):
+            if auto:
+                made, settings = tried(loop, made, material, settings)
+            listed = trained(loop, made, material, settings, out)
     if as_json:
         typer.echo(json.dumps(listed.described(), indent=1, default=str))
         return

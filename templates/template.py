@@ -183,7 +183,7 @@ class Template:
         if self.soft_tokens and self.soft is None:
             raise TemplateError(
                 f"template {self.name!r} has slots for {self.soft_tokens} soft tokens and no soft prompt; give it one: "
-                "replace(template, soft=SoftPrompt.load(PATH))"
+                "--soft-prompt PATH, or replace(template, soft=SoftPrompt.load(PATH))"
             )
         leading = () if self.soft is None or self.soft_tokens else (self.soft,)
         if self.chat:

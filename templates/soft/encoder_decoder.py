@@ -73,7 +73,7 @@ class EncoderDecoder(Frozen):
         if max(len(asked.ids), len(said)) > room:
             raise DataError(
                 f"{named(example)} has {len(asked.ids)} tokens of prompt and {len(said)} of answer, and there is "
-                f"room for {room} each; leave it out, or shorten the prompt"
+                f"room for {room} each; leave it out, or shorten it"
             )
         tokens = (*asked.ids, *said)
         return Row(tokens, soft_numbers(len(tokens), asked.soft, len(template.soft or ())), len(said))

@@ -43,7 +43,12 @@ def run_notes(
 
 def learnt(template: Template, examples: "Sequence[Labelled]") -> Mapping[str, Any]:
     """What was learnt, and how it was worded."""
-    return {"template": template.name, "examples": len(examples)}
+    return {"template": template.name, "wording": wording(template), "examples": len(examples)}
+
+
+def wording(template: Template) -> dict[str, Any]:
+    """What the model reads of a template beside the example: whoever changes it asks a prompt what it did not learn."""
+    return {part: getattr(template, part) for part in ("instruction", "text", "response", "chat")}
 
 
 def worth(dev: "Dev | None", judged: "Sequence[Labelled]") -> Mapping[str, Any]:

@@ -121,7 +121,7 @@ def train_mixture(
     found = run.found()
     weights = found["logs"].double().softmax(0)
     made = {**lessons.made(run, {}), **cost(found["prompt"].numel() + method.count, run.size, frozen.size)}
-    own = {name: made[name] for name in ("method", "template")}  # worth and cost are the mixture's
+    own = {name: made[name] for name in ("method", "template", "wording")}  # worth and cost are the mixture's
     prompts = [SoftPrompt(its.numpy(), frozen.base, own) for its in torch.split(found["prompt"], size)]
     return Mixture(prompts, weights.tolist(), made)
 

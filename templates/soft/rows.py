@@ -111,7 +111,7 @@ def row_of(tokenizer: Any, template: Template, example: Labelled, answer: str, r
     if len(tokens) > room:
         raise DataError(
             f"{named(example)} has {len(context.ids)} tokens of prompt and {len(said)} of answer, and there is "
-            f"room for {room}; leave it out, or shorten the prompt"
+            f"room for {room}; leave it out, shorten it, or take fewer soft tokens"
         )
     return Row(tokens, soft_numbers(len(tokens), context.soft, len(template.soft or ())), len(said))
 

@@ -67,7 +67,7 @@ def text_ids(tokenizer: Any, text: str) -> Sequence[int]:
     """
     ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
     if not ids:
-        raise UserError("to begin with a text, give one: init='text', text='Classify the review:'")
+        raise UserError("to begin with a text, give one: --text, or init='text', text='Classify the review:'")
     return ids
 
 

@@ -137,6 +137,7 @@ class Lessons:
             for task in self.tasks
         }
         names = dict.fromkeys(task.template.name for task in self.tasks)
+        del notes["wording"]  # each task has its own
         return {**notes, "template": ", ".join(names), "tasks": own}
 
     def _mean(self, prompt: Tensor) -> Dev:

@@ -87,6 +87,8 @@ def beginnings(method: Method, template: Template) -> list[Method]:
     """
     suits = {"labels": template.verbalizer is not None, "vocabulary": True, "text": bool(getattr(method, "text", ""))}
     own = getattr(method, "init", None)
+    if own == "labels" and not suits["labels"]:  # it begins as the vocabulary does
+        method, own = replace(method, init="vocabulary"), "vocabulary"  # type: ignore[type-var]  # methods are dataclasses
     others = [init for init in method.inits if suits.get(init, False) and init != own]
     return [method, *(replace(method, init=init) for init in others)]  # type: ignore[type-var]  # methods are dataclasses
 

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from templates.soft import Base, Mixture, Prefix, SoftPrompt
 from templates.soft.baselines.folder import Notes, write_notes
 from templates.soft.gated import GatedPrompt
 from templates.soft.heads import Classifier
+from templates.soft.made import wording
 
 BASE = Base("org/model", 2, hidden=4, heads=2, kv_heads=1, head_size=2)
 TOLD = Template("Review: {text} {answer}", name="told.v1")
@@ -28,6 +30,20 @@ def test_a_prompt_that_was_trained_with_another_template_is_used_and_said(tmp_pa
     with pytest.warns(UserWarning, match="trained with template 'learnt.v1', and .* 'told.v1'; .* with --template"):
         template = with_prompt(TOLD, prompt)
     assert template.soft == SoftPrompt.load(prompt)
+
+
+def test_a_template_of_the_same_name_that_says_something_else_is_said(tmp_path: Path) -> None:
+    """What was changed, as it was and as it is; another name for the same words goes without saying."""
+    prompt = saved(
+        tmp_path / "p", {"template": "told.v1", "wording": wording(replace(TOLD, text="Is it {text}? {answer}"))}
+    )
+    with pytest.warns(UserWarning, match=r"trained with text 'Is it {text}\? {answer}', and this run has 'Review: "):
+        with_prompt(TOLD, prompt)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_prompt(
+            replace(TOLD, name="new.v2"), saved(tmp_path / "q", {"template": "told.v1", "wording": wording(TOLD)})
+        )
 
 
 @pytest.mark.parametrize("made", [{"template": "told.v1"}, {"template": "learnt.v1, told.v1"}, {}, {"template": 3}])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.folder import RunFolder
 from icl.tiny import NAME, TINY
 from templates.soft import Prefix, SoftPrompt
 from tests.eval.command import icl, report, rows
@@ -32,7 +33,7 @@ def test_a_tuned_prompt_runs_in_a_pipeline(tmp_path: Path) -> None:
 
 
 def test_the_same_command_goes_on(tmp_path: Path) -> None:
-    """What is done is not trained again: the same folder, the same prompt."""
+    """What is done is not trained again: the same folder, the same prompt; two at once are refused."""
     words = ("tune", "p-tuning", *LABELS, *SHORT, "--out", tmp_path / "p")
     assert icl(*words).returncode == 0
     first = SoftPrompt.load(tmp_path / "p")
@@ -41,6 +42,10 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
     other = icl(*words, "--rate", 0.5)
     assert other.returncode == 2
     assert "is of another training" in other.stderr
+    with RunFolder(tmp_path / "p.training").locked():
+        second = icl(*words)
+    assert second.returncode == 2
+    assert "p.training is in use by process" in second.stderr
 
 
 def test_trials_choose_rate_and_beginning(tmp_path: Path) -> None:
@@ -131,6 +136,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     """Unknown methods and inits, no data, no template, an empty dev set, another model's prompt."""
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "answer": "dax"}) + "\n")
     (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "t.yaml").write_text('text: "{text} {answer}"\nlabels: {dax: [dax]}\nsource: our own\n')
     cases: list[tuple[tuple[object, ...], str]] = [
         (("prompt-tunning", *LABELS), "no method 'prompt-tunning'; the nearest: prompt-tuning"),
         (("prompt-tuning", *LABELS, "--init", "label"), "init is one of labels, vocabulary, text, uniform"),
@@ -138,6 +144,18 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (("prompt-tuning", "--train", tmp_path / "a.jsonl"), "say how examples are worded with --template"),
         (("prompt-tuning", *LABELS, "--dev", tmp_path / "none.jsonl"), "has no rows"),
         (("prefix-tuning", *LABELS, "--model", tmp_path / "nowhere"), "cannot be loaded"),
+        (
+            (
+                "prompt-tuning",
+                "--train",
+                tmp_path / "a.jsonl",
+                "--template",
+                tmp_path / "t.yaml",
+                "--labels",
+                "pos,neg",
+            ),
+            "template 't' has labels of its own, ['dax']; leave out --labels",
+        ),
         (("lora", *LABELS, "--tokens", 3), "no tokens there; it takes rank, alpha, targets"),
         (("linear-probe", "--task", "labels"), "tells labels apart, and template 'labels.v1' has none"),
         (("linear-probe", *LABELS, "--steps", 3), "linear-probe is solved and takes no steps; leave out --steps"),

@@ -31,7 +31,7 @@ def test_two_devices_find_what_one_finds(tmp_path: Path) -> None:
     Of an epoch's last batch, one row, a process has nothing.
     """
     pytest.importorskip("accelerate")
-    together = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "eval"]
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "eval"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     said = {}
     for name, start in (("one", []), ("two", together)):

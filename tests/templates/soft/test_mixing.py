@@ -14,6 +14,7 @@ from templates.soft import MixedPrompts, PromptTuning, PTuning, PTuningV2, SoftP
 from templates.soft.dev import Judge
 from templates.soft.discrete.scoring import label_scores
 from templates.soft.frozen import Frozen
+from templates.soft.made import wording
 from templates.soft.mixing import judged, mixture_loss
 from templates.soft.mixture import Mixture, mixed
 from templates.soft.rows import Row
@@ -109,7 +110,11 @@ def test_a_mixture_learns(model: Any, tokenizer: Any) -> None:
     said = mixed(np.stack(scores), found.weights).argmax(1)
     right = [known[number] == example.answer for number, example in zip(said, one.examples, strict=True)]
     assert found.made["dev"]["score"] == sum(right) / len(right)
-    own = {"method": "MixedPrompts", "template": one.template.name}  # worth and cost are the mixture's
+    own = {
+        "method": "MixedPrompts",
+        "template": one.template.name,
+        "wording": wording(one.template),
+    }  # worth and cost are the mixture's
     assert all(prompt.made == own for prompt in found.prompts)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())

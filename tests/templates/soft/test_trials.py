@@ -22,6 +22,7 @@ def test_what_a_prompt_may_begin_with() -> None:
     plain = load_template("labels.v1")
     assert beginnings(PromptTuning(), LABELS) == [PromptTuning(), PromptTuning(init="vocabulary")]
     assert beginnings(PTuning(init="vocabulary"), plain) == [PTuning(init="vocabulary")]
+    assert beginnings(PromptTuning(), plain) == [PromptTuning(init="vocabulary")], "which is what it begins with there"
     told = PrefixTuning(init="vocabulary", text="Say it:")
     assert beginnings(told, LABELS) == [told, replace(told, init="text")]
     assert beginnings(PromptTuning(init="uniform"), plain)[0].inits == ("labels", "vocabulary", "text", "uniform")
