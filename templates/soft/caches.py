@@ -31,8 +31,8 @@ def goes_on(model: Any) -> bool:
             behind = model(inputs_embeds=table(ids[:, 2:]), past_key_values=spread(cache, 2), use_cache=False)[0]
         except Exception:  # noqa: BLE001 - in whichever way it fails: it is run in one go
             return False
-    size = whole.nan_to_num().abs().max().item()
-    return torch.allclose(whole[:, 2:], behind, atol=1e-3 * size, equal_nan=True)
+    apart = max(1e-3, 4 * torch.finfo(whole.dtype).eps) * whole.nan_to_num().abs().max().item()
+    return torch.allclose(whole[:, 2:], behind, rtol=0, atol=apart, equal_nan=True)
 
 
 def _turns_by_length(config: Any) -> bool:

@@ -43,13 +43,15 @@ def made(kind: str, config: dict[str, Any]) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config | special)).eval()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ABLE)
-def test_models_that_go_on_behind_keys_and_values(kind: str) -> None:
-    """Whatever they count positions by, and however far their layers see."""
-    assert goes_on(made(kind, ABLE[kind]))
+def test_models_that_go_on_behind_keys_and_values(kind: str, dtype: torch.dtype) -> None:
+    """Whatever they count positions by, however far their layers see, and in 16 bits too."""
+    assert goes_on(made(kind, ABLE[kind]).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", NOT_ABLE)
-def test_models_that_do_not(kind: str) -> None:
+def test_models_that_do_not(kind: str, dtype: torch.dtype) -> None:
     """They say something else, or nothing at all; their rows run in one go."""
-    assert not goes_on(made(kind, NOT_ABLE[kind]))
+    assert not goes_on(made(kind, NOT_ABLE[kind]).to(dtype))
