@@ -52,5 +52,9 @@ def found_at(listed: "Listed", steps: int, judged: "Sequence[Example]") -> str:
     [(answer, count)] = Counter(str(example.answer) for example in judged).most_common(1)
     found = f"the best on the dev set was found after {listed.made.get('steps')} of {steps} steps"
     unlearnt = count / len(judged)
-    hint = "" if listed.made["dev"]["score"] > unlearnt else "; no more was learnt: try --auto, or a lower --rate"
+    hint = (
+        ""
+        if listed.made["dev"]["score"] > unlearnt
+        else "; no more was learnt: try --auto, more --steps or a lower --rate"
+    )
     return f"{found}; {answer!r} for all would be right in {unlearnt:.1%}{hint}"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from templates import Template
@@ -10,6 +11,7 @@ from templates.errors import Unsupported
 from templates.soft import PTuningV2, train
 from templates.soft.encoder_decoder import EncoderDecoder
 from templates.soft.families import frozen_of
+from templates.soft.frozen import Frozen
 from templates.soft.heads import train_classifier
 from tests.shapes import GROUPED, PAIRS, SCALED
 from tests.templates.soft.few import some
@@ -45,12 +47,21 @@ LOOKING = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", LOOKING)
-def test_models_that_look_ahead_are_no_causal_ones(kind: str) -> None:
+def test_models_that_look_ahead_are_no_causal_ones(kind: str, dtype: torch.dtype) -> None:
     """BERT that is loaded with a causal output layer, and says nothing of a decoder: rows would see their filling."""
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **LOOKING[kind]))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **LOOKING[kind])).to(dtype)
     with pytest.raises(Unsupported, match=f"{kind}.* see those behind them; load it with is_decoder=True"):
         frozen_of(model, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "mixtral"])
+def test_causal_models_are_taken(kind: str, dtype: torch.dtype) -> None:
+    """In 16 bits too, and where each token has experts of its own."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small(GROUPED))).to(dtype)
+    assert type(frozen_of(model, None)) is Frozen
 
 
 OTHER_CACHES = {
